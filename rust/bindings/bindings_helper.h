@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Headers that the bindings are generated from. Types of the core kernel are
+ * not generated again: they are those of the kernel crate.
+ */
+
+/* The headers of btrfs rely on these having come first. */
+#include <linux/bio.h>
+#include <linux/blkdev.h>
+#include <linux/fs.h>
+#include <linux/pagemap.h>
+
+#include "accessors.h"
+#include "bio.h"
+#include "btrfs_inode.h"
+#include "ctree.h"
+#include "dev-replace.h"
+#include "disk-io.h"
+#include "extent-io-tree.h"
+#include "extent_io.h"
+#include "extent_map.h"
+#include "file-item.h"
+#include "fs.h"
+#include "ordered-data.h"
+#include "volumes.h"
+
+#include <linux/btrfs_dio.h>
+#include <linux/crc32c.h>
+#include <linux/xxhash.h>
+
+#include "helpers.h"
+
+/* bindgen does not evaluate casts. */
+const u64 RUST_CONST_HELPER_BTRFS_EXTENT_MAP_HOLE = EXTENT_MAP_HOLE;
+const u64 RUST_CONST_HELPER_BTRFS_EXTENT_MAP_INLINE = EXTENT_MAP_INLINE;
+const u64 RUST_CONST_HELPER_BTRFS_EXTENT_MAP_LAST_BYTE = EXTENT_MAP_LAST_BYTE;
+const u32 RUST_CONST_HELPER_IOCB_NOWAIT = (__force u32)IOCB_NOWAIT;
+const u64 RUST_CONST_HELPER_BTRFS_INCOMPAT_RST = BTRFS_FEATURE_INCOMPAT_RAID_STRIPE_TREE;
+const u64 RUST_CONST_HELPER_BTRFS_INCOMPAT_REMAP = BTRFS_FEATURE_INCOMPAT_REMAP_TREE;
+const u32 RUST_CONST_HELPER_BTRFS_INLINE_DATA_START = BTRFS_FILE_EXTENT_INLINE_DATA_START;
+const u32 RUST_CONST_HELPER_READ_OPF =
+	(__force u32)(REQ_OP_READ | REQ_SYNC | REQ_IDLE);

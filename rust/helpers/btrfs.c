@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0
+
+#include <linux/fs.h>
+#include "accessors.h"
+#include "btrfs_inode.h"
+#include "ctree.h"
+#include "dev-replace.h"
+#include "file-item.h"
+#include "fs.h"
+#include "ordered-data.h"
+#include "volumes.h"
+#include "helpers.h"
+
+void bdio_start_ordered_extent(struct btrfs_ordered_extent *ordered)
+{
+	btrfs_start_ordered_extent(ordered);
+}
+
+void bdio_free_chunk_map(struct btrfs_chunk_map *map)
+{
+	btrfs_free_chunk_map(map);
+}
+
+u64 bdio_incompat_flags(const struct btrfs_fs_info *fs_info)
+{
+	return btrfs_super_incompat_flags(fs_info->super_copy);
+}
+
+bool bdio_replace_avoids_source(struct btrfs_fs_info *fs_info)
+{
+	struct btrfs_dev_replace *replace = &fs_info->dev_replace;
+
+	return READ_ONCE(replace->cont_reading_from_srcdev_mode) ==
+	       BTRFS_DEV_REPLACE_ITEM_CONT_READING_FROM_SRCDEV_MODE_AVOID;
+}
+
+bool bdio_has_async_extent(const struct btrfs_inode *inode)
+{
+	return test_bit(BTRFS_INODE_HAS_ASYNC_EXTENT, &inode->runtime_flags);
+}
+
+bool bdio_no_data_csums(const struct btrfs_fs_info *fs_info)
+{
+	return test_bit(BTRFS_FS_STATE_NO_DATA_CSUMS, &fs_info->fs_state);
+}
+
+u64 bdio_generation(const struct btrfs_fs_info *fs_info)
+{
+	return btrfs_get_fs_generation(fs_info);
+}
+
+u64 bdio_ino(const struct btrfs_inode *inode)
+{
+	return btrfs_ino(inode);
+}
+
+struct btrfs_file_extent_item *bdio_file_extent(const struct extent_buffer *leaf,
+						int slot)
+{
+	return btrfs_item_ptr(leaf, slot, struct btrfs_file_extent_item);
+}
+
+u32 bdio_item_size(const struct extent_buffer *leaf, int slot)
+{
+	return btrfs_item_size(leaf, slot);
+}

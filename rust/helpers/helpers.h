@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * One thin C function for each inline function or macro that Rust needs, and
+ * nothing more: no logic lives here.
+ */
+
+#ifndef BTRFS_DIO_HELPERS_H
+#define BTRFS_DIO_HELPERS_H
+
+#include <linux/types.h>
+
+struct btrfs_chunk_map;
+struct btrfs_file_extent_item;
+struct btrfs_fs_info;
+struct btrfs_inode;
+struct btrfs_ordered_extent;
+struct extent_buffer;
+struct inode;
+struct iov_iter;
+struct iovec;
+struct kiocb;
+
+/* btrfs.c */
+void bdio_start_ordered_extent(struct btrfs_ordered_extent *ordered);
+void bdio_free_chunk_map(struct btrfs_chunk_map *map);
+u64 bdio_incompat_flags(const struct btrfs_fs_info *fs_info);
+bool bdio_replace_avoids_source(struct btrfs_fs_info *fs_info);
+bool bdio_has_async_extent(const struct btrfs_inode *inode);
+bool bdio_no_data_csums(const struct btrfs_fs_info *fs_info);
+u64 bdio_generation(const struct btrfs_fs_info *fs_info);
+u64 bdio_ino(const struct btrfs_inode *inode);
+struct btrfs_file_extent_item *bdio_file_extent(const struct extent_buffer *leaf,
+						int slot);
+u32 bdio_item_size(const struct extent_buffer *leaf, int slot);
+
+/* counters.c */
+#define BDIO_COUNTERS	64
+void bdio_counter_add(unsigned int nr, u64 value);
+u64 bdio_counter_sum(unsigned int nr);
+
+/* hash.c */
+void bdio_sha256(const void *data, size_t len, u8 *out);
+void bdio_blake2b_256(const void *data, size_t len, u8 *out);
+
+/* inode.c */
+struct inode *bdio_file_inode(const struct kiocb *iocb);
+loff_t bdio_i_size_read(const struct inode *inode);
+void bdio_inode_lock_shared(struct inode *inode);
+void bdio_inode_unlock_shared(struct inode *inode);
+void bdio_inode_dio_begin(struct inode *inode);
+void bdio_inode_dio_end(struct inode *inode);
+bool bdio_fsverity_active(const struct inode *inode);
+bool bdio_is_encrypted(const struct inode *inode);
+bool bdio_is_sync_kiocb(const struct kiocb *iocb);
+bool bdio_iter_is_ubuf(const struct iov_iter *iter);
+bool bdio_iter_is_iovec(const struct iov_iter *iter);
+bool bdio_iter_is_bvec(const struct iov_iter *iter);
+bool bdio_iter_will_pin(const struct iov_iter *iter);
+const struct iovec *bdio_iter_iov(const struct iov_iter *iter);
+
+/* memalloc.c */
+unsigned int bdio_memalloc_nofs_save(void);
+void bdio_memalloc_nofs_restore(unsigned int flags);
+
+/* trace.c */
+void bdio_trace_read_begin(const struct inode *inode, loff_t offset, size_t length);
+void bdio_trace_read_end(const struct inode *inode, loff_t offset, size_t length,
+			 ssize_t result);
+
+#endif /* BTRFS_DIO_HELPERS_H */
