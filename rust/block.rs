@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Block I/O: pools of bios, bios under construction, and sets of bios in flight.
+
+pub(crate) mod batch;
+pub(crate) mod bio;
+pub(crate) mod plug;
+pub(crate) mod pool;

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The hash functions that btrfs checksums data with.
+//!
+//! Conventions of each (seed, byte order, length) are those of `btrfs_csum()`,
+//! [`fs/btrfs/fs.c`](srctree/fs/btrfs/fs.c). Any context, no allocation.
+
+use crate::bindings;
+
+/// Size of the longest digest in bytes.
+pub(crate) const MAX_DIGEST: usize = 32;
+
+/// A digest; only the first [`Algorithm::digest_size`] bytes mean something.
+pub(crate) type Digest = [u8; MAX_DIGEST];
+
+/// A checksum algorithm of btrfs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Algorithm {
+    /// CRC-32C, 4 bytes.
+    Crc32c,
+    /// xxHash64, 8 bytes.
+    Xxhash64,
+    /// SHA-256, 32 bytes.
+    Sha256,
+    /// BLAKE2b, 32 bytes of digest.
+    Blake2b,
+}
+
+impl Algorithm {
+    /// Returns the algorithm that `csum_type` of a superblock stands for.
+    pub(crate) fn from_csum_type(csum_type: u32) -> Option<Self> {
+        match csum_type {
+            bindings::btrfs_csum_type_BTRFS_CSUM_TYPE_CRC32 => Some(Self::Crc32c),
+            bindings::btrfs_csum_type_BTRFS_CSUM_TYPE_XXHASH => Some(Self::Xxhash64),
+            bindings::btrfs_csum_type_BTRFS_CSUM_TYPE_SHA256 => Some(Self::Sha256),
+            bindings::btrfs_csum_type_BTRFS_CSUM_TYPE_BLAKE2 => Some(Self::Blake2b),
+            _ => None,
+        }
+    }
+
+    /// Returns the size of a digest in bytes.
+    pub(crate) const fn digest_size(self) -> usize {
+        match self {
+            Self::Crc32c => 4,
+            Self::Xxhash64 => 8,
+            Self::Sha256 | Self::Blake2b => MAX_DIGEST,
+        }
+    }
+
+    /// Hashes `len` bytes at `data`.
+    ///
+    /// The memory may change meanwhile (it belongs to a user): the digest is then that of no
+    /// particular content, which is why no Rust slice is formed over it.
+    ///
+    /// # Safety
+    ///
+    /// `data` must be mapped and readable for `len` bytes.
+    pub(crate) unsafe fn hash_raw(self, data: *const u8, len: usize) -> Digest {
+        let mut out: Digest = [0; MAX_DIGEST];
+        match self {
+            Self::Crc32c => {
+                // SAFETY: `data` is readable for `len` bytes by the contract of this function.
+                let crc = !unsafe { bindings::crc32c(!0, data.cast(), len) };
+                out[..4].copy_from_slice(&crc.to_le_bytes());
+            }
+            Self::Xxhash64 => {
+                // SAFETY: As above.
+                let hash = unsafe { bindings::xxh64(data.cast(), len, 0) };
+                out[..8].copy_from_slice(&hash.to_le_bytes());
+            }
+            // SAFETY: As above, and `out` has the 32 bytes that are written.
+            Self::Sha256 => unsafe { bindings::bdio_sha256(data.cast(), len, out.as_mut_ptr()) },
+            Self::Blake2b => {
+                // SAFETY: As above.
+                unsafe { bindings::bdio_blake2b_256(data.cast(), len, out.as_mut_ptr()) }
+            }
+        }
+        out
+    }
+
+    /// Hashes bytes that nobody else can change. For the tests.
+    #[cfg(CONFIG_KUNIT = "y")]
+    pub(crate) fn hash(self, data: &[u8]) -> Digest {
+        // SAFETY: A slice is readable over its length.
+        unsafe { self.hash_raw(data.as_ptr(), data.len()) }
+    }
+}

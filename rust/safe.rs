@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The safe abstractions that the engine is written against.
+//!
+//! All `unsafe` code of the module lives below this file, each piece with its proof. A type here
+//! either owns what it names or borrows it for a lifetime; what may be done only under a lock is a
+//! method of that lock's guard, or takes the guard as an argument.
+
+pub(crate) mod block;
+pub(crate) mod btrfs;
+pub(crate) mod counters;
+pub(crate) mod hash;
+pub(crate) mod memalloc;
+pub(crate) mod read;
+pub(crate) mod trace;
+pub(crate) mod user_pages;
