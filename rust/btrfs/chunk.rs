@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Chunks: which devices a logical address lies on.
+//!
+//! C header: [`fs/btrfs/volumes.h`](srctree/fs/btrfs/volumes.h)
+
+use super::device::{
+    Device,
+    DeviceHold, //
+};
+use crate::bindings;
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
+use kernel::{
+    error::from_err_ptr,
+    prelude::*, //
+};
+
+/// How the stripes of a chunk hold its data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Once.
+    Single,
+    /// Twice on one device, or on several if some were taken out; the first is read.
+    Dup,
+    /// Spread over all stripes.
+    Raid0,
+    /// A copy on each stripe: RAID1, RAID1C3, RAID1C4.
+    Raid1,
+    /// Spread over groups of stripes, a copy on each stripe of the group.
+    Raid10,
+    /// With parity: RAID5, RAID6.
+    Raid56,
+    /// Something that is not known here.
+    Unknown,
+}
+
+/// The shape of a chunk. Addresses and lengths in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// Logical address of the first byte.
+    pub(crate) start: u64,
+    /// Length in logical addresses.
+    pub(crate) len: u64,
+    /// How data is laid out.
+    pub(crate) profile: Profile,
+    /// Number of stripes: places on devices.
+    pub(crate) stripes: u32,
+    /// Number of stripes of a group, for [`Profile::Raid10`].
+    pub(crate) sub_stripes: u32,
+}
+
+/// A place on a device.
+#[derive(Clone, Copy)]
+pub(crate) struct Stripe<'h> {
+    /// The device.
+    pub(crate) device: Device<'h>,
+    /// Where on it the stripe begins, in bytes.
+    pub(crate) physical: u64,
+}
+
+/// A reference to the map of a chunk, under a hold on its devices.
+///
+/// # Invariants
+///
+/// `map` is a reference of ours, and a hold lives for `'h`.
+pub(crate) struct ChunkMap<'h> {
+    map: NonNull<bindings::btrfs_chunk_map>,
+    _held: PhantomData<&'h DeviceHold<'h>>,
+}
+
+impl<'h> ChunkMap<'h> {
+    /// Finds the chunk that `logical` lies in. `EINVAL`, and a message, if there is none. Any
+    /// context that may take a lock for reading.
+    ///
+    /// The address must be of an extent that cannot go away: mapped under its lock.
+    pub(crate) fn get(hold: &'h DeviceHold<'_>, logical: u64) -> Result<Self> {
+        // SAFETY: The filesystem is mounted. A reference or an error is returned.
+        let map =
+            from_err_ptr(unsafe { bindings::btrfs_get_chunk_map(hold.fs_info(), logical, 1) })?;
+        // INVARIANT: A reference, ours; the hold is borrowed for `'h`.
+        Ok(Self {
+            map: NonNull::new(map).ok_or(EIO)?,
+            _held: PhantomData,
+        })
+    }
+
+    /// Returns the shape. The profile is the one that counts for reading, which for RAID5 and RAID6
+    /// of a single data stripe is that of plain copies.
+    pub(crate) fn shape(&self) -> Shape {
+        // SAFETY: By the type invariants the map is valid. The fields do not change.
+        let map = unsafe { self.map.as_ref() };
+        Shape {
+            start: map.start,
+            len: map.chunk_len,
+            profile: profile(map.type_),
+            stripes: u32::try_from(map.num_stripes).unwrap_or(0),
+            sub_stripes: u32::try_from(map.sub_stripes).unwrap_or(0),
+        }
+    }
+
+    /// Returns stripe `index`, if there is one.
+    pub(crate) fn stripe(&self, index: u32) -> Option<Stripe<'h>> {
+        if index >= self.shape().stripes {
+            return None;
+        }
+        // SAFETY: By the type invariants the map is valid, and has `num_stripes` stripes. Only the
+        // end of a device replacement changes a stripe, and a hold keeps that away for `'h`.
+        unsafe {
+            let stripes = (*self.map.as_ptr()).stripes.as_ptr();
+            // CAST: Widening.
+            let stripe = &*stripes.add(index as usize);
+            Some(Stripe {
+                device: Device::from_raw(stripe.dev),
+                physical: stripe.physical,
+            })
+        }
+    }
+}
+
+/// Reads the profile out of the type of a chunk.
+fn profile(chunk_type: u64) -> Profile {
+    const RAID1: u64 = bindings::BTRFS_BLOCK_GROUP_RAID1 as u64
+        | bindings::BTRFS_BLOCK_GROUP_RAID1C3 as u64
+        | bindings::BTRFS_BLOCK_GROUP_RAID1C4 as u64;
+    const RAID0: u64 = bindings::BTRFS_BLOCK_GROUP_RAID0 as u64;
+    const RAID10: u64 = bindings::BTRFS_BLOCK_GROUP_RAID10 as u64;
+    const DUP: u64 = bindings::BTRFS_BLOCK_GROUP_DUP as u64;
+    const RAID56: u64 =
+        bindings::BTRFS_BLOCK_GROUP_RAID5 as u64 | bindings::BTRFS_BLOCK_GROUP_RAID6 as u64;
+    const REMAPPED: u64 = bindings::BTRFS_BLOCK_GROUP_REMAPPED as u64;
+
+    if chunk_type & REMAPPED != 0 {
+        return Profile::Unknown;
+    }
+    match chunk_type & (RAID0 | RAID1 | RAID10 | DUP | RAID56) {
+        0 => Profile::Single,
+        DUP => Profile::Dup,
+        RAID0 => Profile::Raid0,
+        RAID10 => Profile::Raid10,
+        bits if bits.is_power_of_two() && bits & RAID1 != 0 => Profile::Raid1,
+        bits if bits.is_power_of_two() && bits & RAID56 != 0 => Profile::Raid56,
+        _ => Profile::Unknown,
+    }
+}
+
+impl Drop for ChunkMap<'_> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants a reference of ours.
+        unsafe { bindings::bdio_free_chunk_map(self.map.as_ptr()) }
+    }
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The checksum tree.
+//!
+//! C header: [`fs/btrfs/file-item.h`](srctree/fs/btrfs/file-item.h)
+
+use super::{
+    extent_lock::ExtentLock,
+    path::Path, //
+};
+use crate::bindings;
+use kernel::{
+    bindings as kbindings,
+    error::to_result,
+    prelude::*, //
+};
+
+/// Blocks that one search looks up at most: the size of the bitmap on the stack.
+const MAX_BLOCKS: usize = 1024;
+const WORD_BITS: usize = usize::BITS as usize;
+
+/// Looks up the checksums of the blocks from `logical` on into `out`, one after the other.
+///
+/// How many follows from the length of `out`. The space must be of an extent of the locked range,
+/// mapped under the lock: this is what makes the answer the checksums of its present content. With
+/// `generation`, the one of the extent, a search may be answered by the last committed tree without
+/// taking locks of the present one: a lookup there of an extent that is referenced can miss, if it
+/// was relocated since, but not be wrong (`btrfs_lookup_bio_sums()`, fs/btrfs/file-item.c).
+///
+/// Returns `false` if one of them is missing. Sleeps. `EIO`, `EUCLEAN`, `ENOMEM` as for any
+/// metadata; `EINVAL` if `out` is no multiple of `digest_size`.
+pub(crate) fn lookup(
+    lock: &ExtentLock<'_>,
+    logical: u64,
+    generation: u64,
+    digest_size: usize,
+    out: &mut [u8],
+) -> Result<bool> {
+    let fs = lock.inode().fs();
+    let block = u64::from(fs.block_size());
+    let chunk = MAX_BLOCKS.saturating_mul(digest_size);
+    if digest_size == 0 || out.len() % digest_size != 0 {
+        return Err(EINVAL);
+    }
+    // SAFETY: The filesystem is mounted.
+    let root = unsafe { bindings::btrfs_csum_root(fs.as_raw(), logical) };
+    if root.is_null() {
+        return Err(EUCLEAN);
+    }
+    let committed = generation != 0 && generation < fs.generation();
+    let mut at = logical;
+    for out in out.chunks_mut(chunk) {
+        let blocks = out.len() / digest_size;
+        // CAST: Widening.
+        let len = block.checked_mul(blocks as u64).ok_or(EINVAL)?;
+        let end = at.checked_add(len).ok_or(EUCLEAN)?;
+        let search = Search {
+            root,
+            start: at,
+            last: end.saturating_sub(1),
+            blocks,
+        };
+        let found = (committed && search.commit_root(lock, out)?) || search.live_root(out)?;
+        if !found {
+            return Ok(false);
+        }
+        at = end;
+    }
+    Ok(true)
+}
+
+/// One search.
+///
+/// # Invariants
+///
+/// * `root` is the checksum root of a mounted filesystem.
+/// * `start..=last` is a range of `blocks` blocks, at most [`MAX_BLOCKS`].
+struct Search {
+    root: *mut bindings::btrfs_root,
+    start: u64,
+    last: u64,
+    blocks: usize,
+}
+
+impl Search {
+    /// Searches the last committed tree.
+    fn commit_root(&self, lock: &ExtentLock<'_>, out: &mut [u8]) -> Result<bool> {
+        let fs_info = lock.inode().fs().as_raw();
+        let mut path = Path::new();
+        path.search_commit_root(true);
+        // SAFETY: The filesystem is mounted. The semaphore is held over the whole search, so that
+        // no commit comes between two of its steps; it is released by the task that took it.
+        let found = unsafe {
+            let sem = &raw mut (*fs_info).commit_root_sem;
+            kbindings::down_read(sem);
+            let found = self.run(&mut path, out);
+            path.release();
+            kbindings::up_read(sem);
+            found
+        };
+        found
+    }
+
+    /// Searches the present tree.
+    fn live_root(&self, out: &mut [u8]) -> Result<bool> {
+        self.run(&mut Path::new(), out)
+    }
+
+    /// Searches with `path`, which must be empty.
+    fn run(&self, path: &mut Path, out: &mut [u8]) -> Result<bool> {
+        let mut bitmap = [0usize; MAX_BLOCKS / WORD_BITS];
+        // SAFETY: The root is valid by the type invariants. By the same, `out` has room for the
+        // digest of each block, and `bitmap` a bit for it.
+        to_result(unsafe {
+            bindings::btrfs_lookup_csums_bitmap(
+                self.root,
+                &mut path.0,
+                self.start,
+                self.last,
+                out.as_mut_ptr(),
+                bitmap.as_mut_ptr(),
+            )
+        })?;
+        let found: usize = bitmap.iter().map(|word| word.count_ones() as usize).sum();
+        Ok(found == self.blocks)
+    }
+}

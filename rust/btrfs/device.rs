@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Devices, and the hold that keeps them from being replaced.
+//!
+//! C headers: [`fs/btrfs/dev-replace.h`](srctree/fs/btrfs/dev-replace.h),
+//! [`fs/btrfs/volumes.h`](srctree/fs/btrfs/volumes.h)
+
+use super::fs::FsInfo;
+use crate::bindings;
+use core::{
+    marker::PhantomData,
+    mem::ManuallyDrop, //
+};
+use kernel::bindings as kbindings;
+
+/// A hold on the devices of a filesystem: what btrfs calls the bio counter.
+///
+/// While one is held a device replacement does not finish, so the devices of a chunk stay what they
+/// are. The first is taken by [`Self::wait`]; more come from it by [`Self::another`], without
+/// waiting, because whoever waited while holding one could wait for himself. Nothing that needs the
+/// filesystem's metadata may be waited for with a hold.
+///
+/// # Invariants
+///
+/// One count of the bio counter of `fs` is ours.
+#[must_use = "the hold ends when this is dropped"]
+pub(crate) struct DeviceHold<'a> {
+    fs: FsInfo<'a>,
+}
+
+impl<'a> DeviceHold<'a> {
+    /// Takes a hold, when no replacement is just finishing. Task context, sleeps; the task must not
+    /// have a hold already.
+    pub(crate) fn wait(fs: FsInfo<'a>) -> Self {
+        // SAFETY: The filesystem is mounted.
+        unsafe { bindings::btrfs_bio_counter_inc_blocked(fs.as_raw()) };
+        // INVARIANT: Just counted.
+        Self { fs }
+    }
+
+    /// Takes one more. Any context.
+    pub(crate) fn another(&self) -> Self {
+        // SAFETY: The filesystem is mounted.
+        unsafe { bindings::btrfs_bio_counter_sub(self.fs.as_raw(), -1) };
+        // INVARIANT: Just counted.
+        Self { fs: self.fs }
+    }
+
+    /// Returns the filesystem's raw pointer, for the completion that will end the hold.
+    pub(in crate::safe) fn fs_info(&self) -> *mut bindings::btrfs_fs_info {
+        self.fs.as_raw()
+    }
+
+    /// Returns the filesystem.
+    pub(super) fn fs(&self) -> FsInfo<'a> {
+        self.fs
+    }
+
+    /// Leaves it to the completion of a bio to end the hold.
+    pub(in crate::safe) fn leave_to_completion(self) {
+        let _ = ManuallyDrop::new(self);
+    }
+}
+
+impl Drop for DeviceHold<'_> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants the count is ours, and the filesystem is mounted.
+        unsafe { bindings::btrfs_bio_counter_sub(self.fs.as_raw(), 1) }
+    }
+}
+
+/// A device of a filesystem.
+///
+/// # Invariants
+///
+/// `device` points to a `struct btrfs_device` that exists for `'h`, the time of a hold.
+#[derive(Clone, Copy)]
+pub(crate) struct Device<'h> {
+    device: *mut bindings::btrfs_device,
+    _held: PhantomData<&'h DeviceHold<'h>>,
+}
+
+impl<'h> Device<'h> {
+    /// Wraps a device.
+    ///
+    /// # Safety
+    ///
+    /// It must exist for `'h`.
+    pub(super) unsafe fn from_raw(device: *mut bindings::btrfs_device) -> Self {
+        // INVARIANT: By the contract of this function.
+        Self {
+            device,
+            _held: PhantomData,
+        }
+    }
+
+    /// Returns whether the two are the same device.
+    pub(crate) fn is(self, other: Device<'_>) -> bool {
+        core::ptr::eq(self.device, other.device)
+    }
+
+    /// Returns whether there is a block device behind it.
+    ///
+    /// Rule: `find_live_mirror()`, fs/btrfs/volumes.c.
+    pub(crate) fn is_present(self) -> bool {
+        !self.bdev().is_null()
+    }
+
+    /// Opens it for reading, `None` if it cannot be read.
+    ///
+    /// Rule: `btrfs_submit_dev_bio()`, fs/btrfs/bio.c.
+    pub(crate) fn open(self) -> Option<OpenDevice<'h>> {
+        let bdev = self.bdev();
+        // SAFETY: By the type invariants the device exists.
+        let state = unsafe { (&raw const (*self.device).dev_state).read_volatile() };
+        // CAST: As `test_bit()` does it.
+        let missing = state & (1 << bindings::BTRFS_DEV_STATE_MISSING) != 0;
+        if bdev.is_null() || missing {
+            return None;
+        }
+        // INVARIANT: Not null.
+        Some(OpenDevice {
+            bdev,
+            _held: PhantomData,
+        })
+    }
+
+    fn bdev(self) -> *mut kbindings::block_device {
+        // SAFETY: By the type invariants the device exists. The field may change meanwhile.
+        unsafe { (&raw const (*self.device).bdev).read_volatile() }
+    }
+
+    /// Returns whether the device is being replaced, and reads of it are to be avoided.
+    pub(crate) fn is_avoided(self, hold: &DeviceHold<'_>) -> bool {
+        let fs_info = hold.fs().as_raw();
+        // SAFETY: The filesystem is mounted. Its `srcdev` is compared, not followed; the state may
+        // change while it is looked at, but the replacement cannot finish, and until it does the
+        // device is as good as any: no more than a preference is at stake.
+        unsafe {
+            let source = (&raw const (*fs_info).dev_replace.srcdev).read_volatile();
+            let state = (&raw const (*fs_info).dev_replace.replace_state).read_volatile();
+            let ongoing = state == u64::from(bindings::BTRFS_IOCTL_DEV_REPLACE_STATE_STARTED)
+                || state == u64::from(bindings::BTRFS_IOCTL_DEV_REPLACE_STATE_SUSPENDED);
+            ongoing
+                && core::ptr::eq(source, self.device)
+                && bindings::bdio_replace_avoids_source(fs_info)
+        }
+    }
+}
+
+/// A device that can be read.
+///
+/// # Invariants
+///
+/// `bdev` is an open block device, for `'h`.
+#[derive(Clone, Copy)]
+pub(crate) struct OpenDevice<'h> {
+    bdev: *mut kbindings::block_device,
+    _held: PhantomData<Device<'h>>,
+}
+
+impl OpenDevice<'_> {
+    /// Returns the block device, for the safe abstractions.
+    pub(in crate::safe) fn as_bdev(&self) -> *mut kbindings::block_device {
+        self.bdev
+    }
+}

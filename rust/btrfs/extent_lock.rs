@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The extent bits: exclusive locks on ranges of a file.
+//!
+//! Under `EXTENT_LOCKED`, and with no ordered extent in the range, neither the extents of the range
+//! nor the references to their disk space can change: every path that does so takes the bit first.
+//! `EXTENT_DIO_LOCKED` keeps direct writers away until the data has been read, too.
+//!
+//! C headers: [`fs/btrfs/extent-io-tree.h`](srctree/fs/btrfs/extent-io-tree.h),
+//! [`fs/btrfs/ordered-data.h`](srctree/fs/btrfs/ordered-data.h)
+
+use super::inode::{
+    Inode,
+    SharedInode, //
+};
+use crate::{
+    bindings,
+    safe::memalloc::NofsScope, //
+};
+use core::ptr;
+use kernel::{
+    error::to_result,
+    prelude::*, //
+};
+
+const EXTENT_BIT: u32 = 1 << bindings::__EXTENT_LOCKED_BIT;
+const DIO_BIT: u32 = 1 << bindings::__EXTENT_DIO_LOCKED_BIT;
+
+/// What else is locked beside the extents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writers {
+    /// Direct writers may write into the range while its data is read: for data whose checksums
+    /// tell.
+    Allowed,
+    /// Direct writers are kept away until the data has been read: for data without checksums.
+    KeptAway,
+}
+
+/// A locked range of a file, with no ordered extent in it.
+///
+/// While it lives the task must not fault, lock a folio, allocate into the filesystem (it is in a
+/// [`NofsScope`] for that), submit I/O, or wait for anything that needs the range.
+///
+/// # Invariants
+///
+/// * The bits `bits` are set on the bytes `start..=end` of `inode`, by the current task.
+/// * `cached` is null or a reference to an extent state, ours.
+#[must_use = "the range is unlocked when this is dropped"]
+pub(crate) struct ExtentLock<'a> {
+    inode: Inode<'a>,
+    start: u64,
+    end: u64,
+    bits: u32,
+    cached: *mut bindings::extent_state,
+    nofs: Option<NofsScope>,
+}
+
+impl<'a> ExtentLock<'a> {
+    /// Locks the `len` bytes from `start` on, and waits for the writes in it that are under way.
+    ///
+    /// Both are multiples of the block size. `None` if after `tries` waits there still is an
+    /// ordered extent. Nothing is locked while waiting for one, so its completion can always take
+    /// the range. Task context, sleeps.
+    pub(crate) fn new(
+        inode: &SharedInode<'a>,
+        start: u64,
+        len: u64,
+        writers: Writers,
+        tries: u32,
+    ) -> Result<Option<Self>> {
+        let inode = inode.inode();
+        let end = start
+            .checked_add(len)
+            .and_then(|end| end.checked_sub(1))
+            .filter(|end| *end >= start)
+            .ok_or(EINVAL)?;
+        for _ in 0..tries {
+            let mut lock = Self {
+                inode,
+                start,
+                end,
+                // INVARIANT: No bit yet.
+                bits: 0,
+                cached: ptr::null_mut(),
+                nofs: Some(NofsScope::enter()),
+            };
+            // The order in which fs/btrfs/direct-io.c takes them.
+            if writers == Writers::KeptAway {
+                lock.take(DIO_BIT)?;
+            }
+            lock.take(EXTENT_BIT)?;
+            // SAFETY: The inode is valid. What is returned is null or a reference, ours.
+            let ordered = unsafe {
+                bindings::btrfs_lookup_ordered_range(
+                    inode.as_raw(),
+                    start,
+                    // Does not overflow: `start` to `end` has been counted up.
+                    end.saturating_sub(start).saturating_add(1),
+                )
+            };
+            if ordered.is_null() {
+                return Ok(Some(lock));
+            }
+            drop(lock);
+            // SAFETY: `ordered` is a reference of ours, given back here. No extent bit is held by
+            // this task, so waiting for it to complete cannot wait for ourselves.
+            unsafe {
+                bindings::bdio_start_ordered_extent(ordered);
+                bindings::btrfs_put_ordered_extent(ordered);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Sets a bit on the range, waiting for whoever has it.
+    fn take(&mut self, bit: u32) -> Result {
+        // SAFETY: The inode is valid, and so is its tree; `cached` is as the function wants it.
+        to_result(unsafe {
+            let tree = &raw mut (*self.inode.as_raw()).io_tree;
+            bindings::btrfs_lock_extent_bits(tree, self.start, self.end, bit, &mut self.cached)
+        })?;
+        // INVARIANT: Set, since the function succeeded.
+        self.bits |= bit;
+        Ok(())
+    }
+
+    /// Clears bits of ours.
+    fn clear(&mut self, bits: u32) {
+        let bits = bits & self.bits;
+        if bits == 0 {
+            return;
+        }
+        // INVARIANT: Cleared below.
+        self.bits &= !bits;
+        // SAFETY: By the type invariants the bits are set, by us. With the last lock bit the
+        // function also gives back the reference in `cached`, and nulls it.
+        let _ = unsafe {
+            let tree = &raw mut (*self.inode.as_raw()).io_tree;
+            bindings::btrfs_clear_extent_bit_changeset(
+                tree,
+                self.start,
+                self.end,
+                bits,
+                &mut self.cached,
+                ptr::null_mut(),
+            )
+        };
+    }
+
+    /// Returns the inode.
+    pub(crate) fn inode(&self) -> Inode<'a> {
+        self.inode
+    }
+
+    /// Returns whether the `len` bytes from `start` on lie within the range.
+    pub(super) fn covers(&self, start: u64, len: u64) -> bool {
+        start >= self.start
+            && start
+                .checked_add(len)
+                .and_then(|end| end.checked_sub(1))
+                .is_some_and(|end| end <= self.end)
+    }
+
+    /// Unlocks the extents. What remains locked, if anything, keeps direct writers away until it is
+    /// dropped; faults, folio locks and I/O are allowed again.
+    pub(crate) fn unlock_extents(mut self) -> WriterLock<'a> {
+        self.clear(EXTENT_BIT);
+        self.nofs = None;
+        WriterLock { _lock: self }
+    }
+}
+
+impl Drop for ExtentLock<'_> {
+    fn drop(&mut self) {
+        self.clear(self.bits);
+        if !self.cached.is_null() {
+            // SAFETY: By the type invariants a reference of ours.
+            unsafe { bindings::btrfs_free_extent_state(self.cached) }
+        }
+    }
+}
+
+/// What is left of an [`ExtentLock`] while the data is read.
+#[must_use = "direct writers are let in when this is dropped"]
+pub(crate) struct WriterLock<'a> {
+    _lock: ExtentLock<'a>,
+}

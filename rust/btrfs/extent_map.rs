@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Extent maps: where the bytes of a file lie.
+//!
+//! C header: [`fs/btrfs/extent_map.h`](srctree/fs/btrfs/extent_map.h)
+
+use super::extent_lock::ExtentLock;
+use crate::bindings;
+use core::ptr::NonNull;
+use kernel::{
+    error::from_err_ptr,
+    prelude::*, //
+};
+
+const COMPRESSED: u32 = (1 << bindings::__EXTENT_FLAG_COMPRESS_ZLIB_BIT)
+    | (1 << bindings::__EXTENT_FLAG_COMPRESS_LZO_BIT)
+    | (1 << bindings::__EXTENT_FLAG_COMPRESS_ZSTD_BIT);
+const PREALLOC: u32 = 1 << bindings::__EXTENT_FLAG_PREALLOC_BIT;
+
+/// What the bytes of an extent are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Nothing: zeros.
+    Hole,
+    /// Disk space that has not been written: zeros.
+    Prealloc,
+    /// In the metadata.
+    Inline,
+    /// On disk as they are, from this logical address on.
+    Regular {
+        /// Logical address of the first byte of the extent map, in bytes.
+        logical: u64,
+    },
+    /// Compressed, on disk or in the metadata.
+    Compressed,
+}
+
+/// A stretch of a file that is of one kind. Offsets and lengths in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// Offset in the file.
+    pub(crate) start: u64,
+    /// Length.
+    pub(crate) len: u64,
+    /// What it is.
+    pub(crate) kind: Kind,
+    /// Transaction that it is of; if it was merged of several, the latest.
+    pub(crate) generation: u64,
+}
+
+/// A reference to an extent map.
+///
+/// # Invariants
+///
+/// `em` is a reference of ours. Its fields do not change while it is held: merging needs the last
+/// reference, and everything else replaces the map.
+pub(crate) struct ExtentMap {
+    em: NonNull<bindings::extent_map>,
+}
+
+impl ExtentMap {
+    /// Finds the extent at `start`, reading metadata if need be. `len` is how far the caller will
+    /// look.
+    ///
+    /// The range must be locked, or the answer is old before it is given: `EINVAL` if it is not.
+    /// Sleeps. `EIO`, `EUCLEAN` for metadata that cannot be read or makes no sense, `ENOMEM`.
+    pub(crate) fn get(lock: &ExtentLock<'_>, start: u64, len: u64) -> Result<Self> {
+        if !lock.covers(start, len) {
+            return Err(EINVAL);
+        }
+        // SAFETY: The inode is valid. The function returns a reference or an error.
+        let em = from_err_ptr(unsafe {
+            bindings::btrfs_get_extent(lock.inode().as_raw(), core::ptr::null_mut(), start, len)
+        })?;
+        // INVARIANT: A reference, ours.
+        Ok(Self {
+            em: NonNull::new(em).ok_or(EIO)?,
+        })
+    }
+
+    /// Returns what the map says.
+    pub(crate) fn extent(&self) -> Extent {
+        // SAFETY: By the type invariants the map is valid, and its fields do not change.
+        let em = unsafe { self.em.as_ref() };
+        let kind = if em.flags & COMPRESSED != 0 {
+            Kind::Compressed
+        } else if em.disk_bytenr == bindings::BTRFS_EXTENT_MAP_HOLE {
+            Kind::Hole
+        } else if em.disk_bytenr == bindings::BTRFS_EXTENT_MAP_INLINE {
+            Kind::Inline
+        } else if em.flags & PREALLOC != 0 {
+            Kind::Prealloc
+        } else {
+            Kind::Regular {
+                // Saturating: an address that is no address is refused when it is translated.
+                logical: em.disk_bytenr.saturating_add(em.offset),
+            }
+        };
+        Extent {
+            start: em.start,
+            len: em.len,
+            kind,
+            generation: em.generation,
+        }
+    }
+
+    /// Returns whether the map is still the one that the inode uses.
+    ///
+    /// If it is, the disk space it names has been the file's all the time: whoever drops a
+    /// reference to disk space takes the map out first. If it is not, nothing is known. Any
+    /// context.
+    pub(crate) fn is_current(&self) -> bool {
+        // SAFETY: By the type invariants the map is valid. A node that is in no tree has itself as
+        // its parent (`RB_EMPTY_NODE()`); the word may change meanwhile, hence volatile.
+        unsafe {
+            let node = &raw const (*self.em.as_ptr()).rb_node;
+            // CAST: As `RB_EMPTY_NODE()` does it.
+            (&raw const (*node).__rb_parent_color).read_volatile() != node as usize
+        }
+    }
+}
+
+impl Drop for ExtentMap {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants a reference of ours.
+        unsafe { bindings::btrfs_free_extent_map(self.em.as_ptr()) }
+    }
+}

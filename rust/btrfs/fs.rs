@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A mounted btrfs.
+//!
+//! C header: [`fs/btrfs/fs.h`](srctree/fs/btrfs/fs.h)
+
+use crate::{
+    bindings,
+    safe::hash::Algorithm, //
+};
+use core::marker::PhantomData;
+use kernel::types::NotThreadSafe;
+
+/// A reference to a mounted filesystem.
+///
+/// # Invariants
+///
+/// `fs_info` points to the `struct btrfs_fs_info` of a filesystem that stays mounted for `'a`.
+#[derive(Clone, Copy)]
+pub(crate) struct FsInfo<'a> {
+    fs_info: *mut bindings::btrfs_fs_info,
+    _mounted: PhantomData<&'a bindings::btrfs_fs_info>,
+    _not_send: NotThreadSafe,
+}
+
+impl FsInfo<'_> {
+    /// Wraps a filesystem.
+    ///
+    /// # Safety
+    ///
+    /// It must stay mounted for the lifetime that the caller chooses.
+    pub(super) unsafe fn from_raw(fs_info: *mut bindings::btrfs_fs_info) -> Self {
+        // INVARIANT: By the contract of this function.
+        Self {
+            fs_info,
+            _mounted: PhantomData,
+            _not_send: NotThreadSafe,
+        }
+    }
+
+    /// Returns the raw pointer, for the modules around.
+    pub(super) fn as_raw(self) -> *mut bindings::btrfs_fs_info {
+        self.fs_info
+    }
+
+    /// Returns the size of a block in bytes, a power of two; what btrfs calls sectorsize.
+    pub(crate) fn block_size(self) -> u32 {
+        // SAFETY: By the type invariants. The field does not change while mounted.
+        unsafe { (*self.fs_info).sectorsize }
+    }
+
+    /// Returns the algorithm of data checksums, `None` for one that is not known here.
+    pub(crate) fn checksum_algorithm(self) -> Option<Algorithm> {
+        // SAFETY: By the type invariants. The fields do not change while mounted.
+        let (csum_type, csum_size) =
+            unsafe { ((*self.fs_info).csum_type, (*self.fs_info).csum_size) };
+        // CAST: Widening.
+        Algorithm::from_csum_type(csum_type).filter(|alg| alg.digest_size() == csum_size as usize)
+    }
+
+    /// Returns whether the filesystem uses a feature that changes how logical addresses are
+    /// translated: the raid stripe tree or the remap tree.
+    pub(crate) fn has_indirect_mapping(self) -> bool {
+        // SAFETY: By the type invariants.
+        let flags = unsafe { bindings::bdio_incompat_flags(self.fs_info) };
+        flags & (bindings::BTRFS_INCOMPAT_RST | bindings::BTRFS_INCOMPAT_REMAP) != 0
+    }
+
+    /// Returns whether it is mounted without data checksums.
+    pub(super) fn lacks_checksums(self) -> bool {
+        // SAFETY: By the type invariants.
+        unsafe { bindings::bdio_no_data_csums(self.fs_info) }
+    }
+
+    /// Returns the generation of the running transaction.
+    pub(super) fn generation(self) -> u64 {
+        // SAFETY: By the type invariants.
+        unsafe { bindings::bdio_generation(self.fs_info) }
+    }
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The hook: btrfs offers its direct reads to a registered server.
+//!
+//! C header: [`include/linux/btrfs_dio.h`](srctree/include/linux/btrfs_dio.h)
+
+use crate::{
+    bindings,
+    safe::read::DirectRead, //
+};
+use core::ptr::NonNull;
+use kernel::{
+    bindings as kbindings,
+    container_of,
+    error::to_result,
+    prelude::*,
+    types::Opaque, //
+};
+
+/// What a server says of a read.
+pub(crate) enum Verdict {
+    /// It has been served, with this result.
+    Served(Result<usize>),
+    /// It has not: btrfs goes on as if it had not been offered.
+    Declined,
+}
+
+/// A server of direct reads.
+pub(crate) trait Server: Send + Sync {
+    /// Serves or declines a read. Called in the context of `read_iter`: a task, which may sleep
+    /// unless the read says otherwise, and holds no lock of the filesystem.
+    fn read(&self, read: &mut DirectRead<'_>) -> Verdict;
+}
+
+/// The registration of a server, which lasts until it is dropped.
+///
+/// # Invariants
+///
+/// If `registered`, `ops` is registered with btrfs.
+#[pin_data(PinnedDrop)]
+pub(crate) struct Registration<T: Server> {
+    #[pin]
+    ops: Opaque<bindings::btrfs_dio_ops>,
+    registered: bool,
+    #[pin]
+    server: T,
+}
+
+// SAFETY: `ops` is read-only once it is registered; the rest is `Send`.
+unsafe impl<T: Server> Send for Registration<T> {}
+// SAFETY: As above; `server` is `Sync`.
+unsafe impl<T: Server> Sync for Registration<T> {}
+
+impl<T: Server> Registration<T> {
+    /// Registers `server`. `EBUSY` if there is a server already. May sleep.
+    pub(crate) fn new(server: impl PinInit<T, Error>) -> impl PinInit<Self, Error> {
+        try_pin_init!(&this in Self {
+            server <- server,
+            ops <- Opaque::ffi_init(|ops: *mut bindings::btrfs_dio_ops| {
+                // SAFETY: `ops` is memory for the operations.
+                unsafe { (*ops).read = Some(read_callback::<T>) }
+            }),
+            registered: {
+                // SAFETY: All else is initialised, so the callback finds a server from now on. The
+                // registration is pinned, and undone before the memory goes away.
+                // INVARIANT: `new` fails, and so there is no value, if registering does.
+                to_result(unsafe {
+                    bindings::btrfs_dio_register(Opaque::cast_into(&raw const (*this.as_ptr()).ops))
+                })?;
+                true
+            },
+        }? Error)
+    }
+}
+
+#[pinned_drop]
+impl<T: Server> PinnedDrop for Registration<T> {
+    fn drop(self: Pin<&mut Self>) {
+        if !self.registered {
+            return;
+        }
+        // SAFETY: Registered, by the type invariants. On return no call of the callback is
+        // running. What remains is the tail of completions: they have woken the task they belong
+        // to, which has gone on, but may not have returned to the block layer yet. One in an
+        // interrupt is waited for by RCU, one in a task by the RCU of tasks.
+        unsafe {
+            bindings::btrfs_dio_unregister(self.ops.get());
+            kbindings::synchronize_rcu();
+            kbindings::synchronize_rcu_tasks();
+        }
+    }
+}
+
+/// The callback that btrfs calls.
+///
+/// # Safety
+///
+/// Only for btrfs to call, with the operations of a registration of a `T`, and as
+/// `struct btrfs_dio_ops` promises.
+unsafe extern "C" fn read_callback<T: Server>(
+    ops: *const bindings::btrfs_dio_ops,
+    iocb: *mut kbindings::kiocb,
+    iter: *mut kbindings::iov_iter,
+    handled: *mut bool,
+) -> isize {
+    let (Some(iocb), Some(iter)) = (NonNull::new(iocb), NonNull::new(iter)) else {
+        return 0;
+    };
+    // SAFETY: `ops` is a field of a registration of `T`, which cannot go away while this runs. Only
+    // `server` is used, and shared.
+    let server = unsafe {
+        let ops: *const Opaque<bindings::btrfs_dio_ops> = ops.cast();
+        &(*container_of!(ops, Registration<T>, ops)).server
+    };
+    // SAFETY: btrfs owns both for the duration of this call, and offers only reads of its files.
+    let mut read = unsafe { DirectRead::from_raw(iocb, iter) };
+    match server.read(&mut read) {
+        Verdict::Served(result) => {
+            // SAFETY: A pointer to a variable of the caller.
+            unsafe { *handled = true };
+            read.serve(result)
+        }
+        Verdict::Declined => 0,
+    }
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Inline extents: file data within the metadata.
+//!
+//! C headers: [`fs/btrfs/file-item.h`](srctree/fs/btrfs/file-item.h),
+//! [`include/uapi/linux/btrfs_tree.h`](srctree/include/uapi/linux/btrfs_tree.h)
+
+use super::{
+    extent_lock::ExtentLock,
+    path::Path, //
+};
+use crate::bindings;
+use kernel::prelude::*;
+
+/// The part of a file extent item that comes before inline data, as it is on disk.
+#[repr(C, packed)]
+struct Header {
+    generation: u64,
+    ram_bytes: u64,
+    compression: u8,
+    encryption: u8,
+    other_encoding: u16,
+    kind: u8,
+}
+
+const HEADER_SIZE: usize = core::mem::size_of::<Header>();
+
+const _: () = assert!(HEADER_SIZE == bindings::BTRFS_INLINE_DATA_START as usize);
+
+/// The bytes of an uncompressed inline extent, copied out of the leaf.
+pub(crate) struct InlineData {
+    data: KVec<u8>,
+}
+
+impl InlineData {
+    /// Copies the inline extent at offset 0 of the locked file.
+    ///
+    /// At most `max` bytes: what lies beyond is not asked for. `None` if there is none any more, or
+    /// if it is compressed. Sleeps. `EIO`, `EUCLEAN`, `ENOMEM` as for any metadata.
+    pub(crate) fn read(lock: &ExtentLock<'_>, max: usize) -> Result<Option<Self>> {
+        if !lock.covers(0, 1) {
+            return Err(EINVAL);
+        }
+        let inode = lock.inode();
+        let mut path = Path::new();
+        // SAFETY: Inode and path are valid. Without a transaction the function only searches.
+        let ret = unsafe {
+            bindings::btrfs_lookup_file_extent(
+                core::ptr::null_mut(),
+                (*inode.as_raw()).root,
+                &mut path.0,
+                bindings::bdio_ino(inode.as_raw()),
+                0,
+                0,
+            )
+        };
+        match ret {
+            0 => {}
+            1.. => return Ok(None),
+            errno => return Err(Error::from_errno(errno)),
+        }
+        let [leaf, ..] = path.0.nodes;
+        let [slot, ..] = path.0.slots;
+        // SAFETY: The search has found an item, so `leaf` and `slot` are valid until the path is
+        // released. The item is an address within the leaf, not a pointer to memory.
+        let (item, item_size) = unsafe {
+            (
+                bindings::bdio_file_extent(leaf, slot) as usize,
+                bindings::bdio_item_size(leaf, slot),
+            )
+        };
+        // CAST: Widening.
+        let item_size = item_size as usize;
+        let stored = item_size.checked_sub(HEADER_SIZE).ok_or(EUCLEAN)?;
+        let mut header = [0u8; HEADER_SIZE];
+        // SAFETY: The item is at least this long, and `header` exactly.
+        unsafe {
+            bindings::read_extent_buffer(leaf, header.as_mut_ptr().cast(), item, HEADER_SIZE)
+        };
+        let byte = |at: usize| header.get(at).copied().ok_or(EUCLEAN);
+        if u32::from(byte(core::mem::offset_of!(Header, kind))?)
+            != bindings::BTRFS_FILE_EXTENT_INLINE
+        {
+            return Ok(None);
+        }
+        if byte(core::mem::offset_of!(Header, compression))? != 0 {
+            return Ok(None);
+        }
+        let ram_bytes = header
+            .get(core::mem::offset_of!(Header, ram_bytes)..)
+            .and_then(|rest| rest.first_chunk())
+            .map(|bytes| u64::from_le_bytes(*bytes))
+            .ok_or(EUCLEAN)?;
+        // The rest of the block is zeros: `read_inline_extent()`, fs/btrfs/inode.c.
+        let wanted = stored
+            .min(usize::try_from(ram_bytes).unwrap_or(usize::MAX))
+            .min(max);
+        let mut data = KVec::from_elem(0u8, wanted, GFP_KERNEL)?;
+        // SAFETY: `wanted` bytes of inline data follow the header, by the size of the item, and
+        // `data` has room for them.
+        unsafe {
+            bindings::read_extent_buffer(
+                leaf,
+                data.as_mut_ptr().cast(),
+                item.saturating_add(HEADER_SIZE),
+                wanted,
+            )
+        };
+        Ok(Some(Self { data }))
+    }
+
+    /// Returns the bytes; those of the block that are missing are zeros.
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.data
+    }
+}

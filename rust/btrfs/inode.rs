@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Inodes of btrfs.
+//!
+//! C headers: [`fs/btrfs/btrfs_inode.h`](srctree/fs/btrfs/btrfs_inode.h),
+//! [`include/linux/fs.h`](srctree/include/linux/fs.h)
+
+use super::fs::FsInfo;
+use crate::bindings;
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
+use kernel::{
+    bindings as kbindings,
+    container_of,
+    error::to_result,
+    prelude::*,
+    types::NotThreadSafe, //
+};
+
+/// A reference to the inode of a regular file.
+///
+/// # Invariants
+///
+/// `inode` points to a `struct btrfs_inode` that is held for `'a`.
+#[derive(Clone, Copy)]
+pub(crate) struct Inode<'a> {
+    inode: NonNull<bindings::btrfs_inode>,
+    _held: PhantomData<&'a bindings::btrfs_inode>,
+    _not_send: NotThreadSafe,
+}
+
+impl<'a> Inode<'a> {
+    /// Finds the btrfs inode around a VFS inode.
+    ///
+    /// # Safety
+    ///
+    /// `inode` must be an inode of btrfs, and held for `'a`.
+    pub(crate) unsafe fn from_vfs(inode: *mut kbindings::inode) -> Self {
+        // SAFETY: An inode of btrfs lies within a btrfs inode, so this is in bounds, and not null.
+        let inode = unsafe {
+            NonNull::new_unchecked(container_of!(inode, bindings::btrfs_inode, vfs_inode))
+        };
+        // INVARIANT: By the contract of this function.
+        Self {
+            inode,
+            _held: PhantomData,
+            _not_send: NotThreadSafe,
+        }
+    }
+
+    /// Returns the btrfs inode, for the modules around.
+    pub(super) fn as_raw(self) -> *mut bindings::btrfs_inode {
+        self.inode.as_ptr()
+    }
+
+    /// Returns the VFS inode, for the safe abstractions.
+    pub(in crate::safe) fn as_vfs(self) -> *mut kbindings::inode {
+        // SAFETY: By the type invariants the inode is valid.
+        unsafe { &raw mut (*self.inode.as_ptr()).vfs_inode }
+    }
+
+    /// Returns the filesystem.
+    pub(crate) fn fs(self) -> FsInfo<'a> {
+        // SAFETY: By the type invariants the inode is held, and with it its root and filesystem.
+        unsafe { FsInfo::from_raw((*(*self.inode.as_ptr()).root).fs_info) }
+    }
+
+    /// Returns the size of the file in bytes, as of now.
+    pub(crate) fn size(self) -> u64 {
+        // SAFETY: By the type invariants the inode is valid.
+        let size = unsafe { bindings::bdio_i_size_read(self.as_vfs()) };
+        u64::try_from(size).unwrap_or(0)
+    }
+
+    /// Returns whether the file is sealed with fs-verity.
+    pub(crate) fn has_verity(self) -> bool {
+        // SAFETY: By the type invariants the inode is valid.
+        unsafe { bindings::bdio_fsverity_active(self.as_vfs()) }
+    }
+
+    /// Returns whether the file is encrypted.
+    pub(crate) fn is_encrypted(self) -> bool {
+        // SAFETY: By the type invariants the inode is valid.
+        unsafe { bindings::bdio_is_encrypted(self.as_vfs()) }
+    }
+
+    /// Returns whether the data of the file has checksums that can be looked up.
+    ///
+    /// Rule: `btrfs_lookup_bio_sums()`, fs/btrfs/file-item.c.
+    pub(crate) fn has_checksums(self) -> bool {
+        // SAFETY: By the type invariants the inode is valid. The flag changes only while the file
+        // is empty.
+        let flags = unsafe { (&raw const (*self.inode.as_ptr()).flags).read_volatile() };
+        flags & bindings::BTRFS_INODE_NODATASUM == 0 && !self.fs().lacks_checksums()
+    }
+
+    /// Takes `i_rwsem` shared, and tells truncate and the like that a direct read is under way.
+    ///
+    /// Task context, sleeps. Taken before any extent bit. No page may be faulted in by the holder
+    /// that a writer of this file could hold; pages are best pinned before.
+    pub(crate) fn lock_shared(self) -> SharedInode<'a> {
+        // SAFETY: By the type invariants the inode is valid. `inode_dio_begin()` is called under
+        // the lock, so that `inode_dio_wait()` under the exclusive lock is a barrier.
+        unsafe {
+            bindings::bdio_inode_lock_shared(self.as_vfs());
+            bindings::bdio_inode_dio_begin(self.as_vfs());
+        }
+        // INVARIANT: Just taken.
+        SharedInode { inode: self }
+    }
+}
+
+/// An inode whose `i_rwsem` is held shared, and whose count of direct I/O is raised.
+///
+/// # Invariants
+///
+/// As said; by the current task, since [`Inode`] is not `Send`.
+#[must_use = "the lock is released when this is dropped"]
+pub(crate) struct SharedInode<'a> {
+    inode: Inode<'a>,
+}
+
+impl<'a> SharedInode<'a> {
+    /// Returns the inode.
+    pub(crate) fn inode(&self) -> Inode<'a> {
+        self.inode
+    }
+
+    /// Writes back dirty pages of the `len` bytes from `start` on, and waits for them.
+    ///
+    /// Also reports, once, an earlier failure to write back, as for every direct read: the result
+    /// is the read's result, and asking again would hide it. Rule: `kiocb_write_and_wait()` in
+    /// `iomap_dio_rw()`, fs/iomap/direct-io.c. No extent bit may be held. Sleeps.
+    pub(crate) fn write_back(&self, start: u64, len: u64) -> Result {
+        let Some((start, end)) = bounds(start, len) else {
+            return Ok(());
+        };
+        // SAFETY: By the type invariants the inode is valid, and so is its mapping.
+        to_result(unsafe {
+            let mapping = (*self.inode.as_vfs()).i_mapping;
+            kbindings::filemap_write_and_wait_range(mapping, start, end)
+        })
+    }
+
+    /// Writes back once more what [`Self::write_back`] may have left in the hands of the threads
+    /// that compress: it starts them, and their pages are not under writeback until they end.
+    ///
+    /// Rule: `btrfs_dio_iomap_begin()`, fs/btrfs/direct-io.c. No extent bit may be held. Sleeps.
+    pub(crate) fn write_back_compressed(&self, start: u64, len: u64) -> Result {
+        // SAFETY: By the type invariants the inode is valid.
+        if !unsafe { bindings::bdio_has_async_extent(self.inode.as_raw()) } {
+            return Ok(());
+        }
+        let Some((start, end)) = bounds(start, len) else {
+            return Ok(());
+        };
+        // SAFETY: As in `write_back()`.
+        to_result(unsafe {
+            let mapping = (*self.inode.as_vfs()).i_mapping;
+            kbindings::filemap_fdatawrite_range(mapping, start, end)
+        })
+    }
+}
+
+/// First and last byte of a range, `None` if it is empty or not within a file.
+fn bounds(start: u64, len: u64) -> Option<(i64, i64)> {
+    let last = start.checked_add(len)?.checked_sub(1).filter(|_| len > 0)?;
+    Some((i64::try_from(start).ok()?, i64::try_from(last).ok()?))
+}
+
+impl Drop for SharedInode<'_> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants both are held.
+        unsafe {
+            bindings::bdio_inode_dio_end(self.inode.as_vfs());
+            bindings::bdio_inode_unlock_shared(self.inode.as_vfs());
+        }
+    }
+}
