@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Direct reads of btrfs, extent by extent, below the VFS.
+//!
+//! # The path of a read
+//!
+//! btrfs offers each O_DIRECT read to this module, which serves or declines it. A read that is
+//! declined goes on in btrfs as if the module were not there, and is counted by reason; nothing
+//! falls back silently. A read that is served flows one way through these files:
+//!
+//! | file            | what happens there                                                         |
+//! |-----------------|----------------------------------------------------------------------------|
+//! | [`hook`]        | btrfs calls us; the read is admitted, or declined with a reason            |
+//! | [`request`]     | the read as a whole: size, write-back, windows, its one result             |
+//! | [`window`]      | one window: lock, plan, submit, wait, check                                |
+//! | [`plan`]        | range of the file -> segments by kind of extent, under the extent lock     |
+//! | [`inline`]      | data in the metadata, and [`hole`]: no data                                |
+//! | [`checksum`]    | expected values looked up; computed and compared when data has arrived     |
+//! | [`stripe`]      | logical address -> stripe of a chunk, and [`mirror`]: which copy           |
+//! | [`bio`]         | runs on devices -> bios, submitted together                                |
+//! | [`completion`]  | what makes data that has arrived the right data                            |
+//! | [`stats`]       | what happened, for people                                                  |
+//!
+//! # What is guaranteed
+//!
+//! * A byte that is delivered was in the file at one moment during the read. Data with checksums is
+//!   verified; for data without, the extent is still the file's after the read.
+//! * The caller's pages are pinned before any lock of the filesystem is taken, and let go after the
+//!   last is released: there are no page faults, and no folio locks, under a lock.
+//! * The extents of a window are mapped, and their checksums looked up, under the extent lock, with
+//!   no ordered extent in the range, and before the hold on the devices is taken.
+//! * The module writes to no device, and to no memory but the caller's buffer.
+//! * One read has at most [`request::WINDOW`] bytes of the caller's memory pinned, and less than
+//!   256 KiB of its own, whatever its length.
+//! * The module can be unloaded at any moment: reads that run are waited for.
+//!
+//! No `unsafe` here, and no bindings: both are in [`safe`], whose types enforce the above.
+
+use kernel::prelude::*;
+
+#[path = "../../rust/bindings.rs"]
+mod bindings;
+#[path = "../../rust/safe.rs"]
+mod safe;
+
+mod bio;
+mod checksum;
+mod completion;
+mod error;
+mod hole;
+mod hook;
+mod inline;
+mod mirror;
+mod plan;
+mod request;
+mod stats;
+mod stripe;
+mod window;
+
+#[cfg(CONFIG_KUNIT = "y")]
+#[path = "../../tests/kunit/suites.rs"]
+mod kunit_suites;
+
+use safe::btrfs::hook::Registration;
+
+module! {
+    type: Module,
+    name: "btrfs_dio",
+    authors: ["The btrfs_dio authors"],
+    description: "Direct reads of btrfs, extent by extent",
+    license: "GPL",
+    imports_ns: ["BTRFS_DIO"],
+}
+
+/// The loaded module.
+///
+/// Fields are dropped in the order they are declared in: first no read can come or run any more,
+/// then what people look at goes.
+#[pin_data]
+struct Module {
+    #[pin]
+    registration: Registration<hook::Engine>,
+    stats: stats::Files,
+}
+
+impl kernel::InPlaceModule for Module {
+    fn init(_module: &'static kernel::ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            stats: stats::Files::new(),
+            registration <- Registration::new(hook::Engine::new()),
+        })
+    }
+}

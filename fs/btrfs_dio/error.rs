@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Why a read is not served.
+
+use kernel::{
+    alloc::AllocError,
+    prelude::*, //
+};
+
+/// Why a read was left to btrfs. Each has a counter of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// Its caller does not wait for it.
+    Async,
+    /// It may not wait (`RWF_NOWAIT`).
+    Nowait,
+    /// Offset, length or memory is no multiple of the block size.
+    Unaligned,
+    /// There is compressed data in the range.
+    Compressed,
+    /// There is data with parity (RAID5, RAID6) in the range.
+    Raid56,
+    /// The file is sealed with fs-verity.
+    Verity,
+    /// The file is encrypted.
+    Encrypted,
+    /// The filesystem has a feature that changes what is on disk in ways not known here.
+    Features,
+    /// The buffer is of a kind not known here, or overlaps itself.
+    Iterator,
+    /// The buffer is not there, or nothing a device can write to.
+    Fault,
+    /// A checksum is missing, or does not match.
+    Checksum,
+    /// A device is missing, or has failed.
+    Io,
+    /// Memory is short.
+    Memory,
+    /// The range kept changing.
+    Busy,
+    /// The metadata cannot be read, or makes no sense.
+    Mapping,
+}
+
+/// How the serving of a read ends early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// The read is left to btrfs, untouched.
+    Decline(Reason),
+    /// The read has this result: one that btrfs could not repeat.
+    Fail(Error),
+}
+
+impl From<Reason> for Stop {
+    fn from(reason: Reason) -> Self {
+        Self::Decline(reason)
+    }
+}
+
+impl From<AllocError> for Stop {
+    fn from(_: AllocError) -> Self {
+        Self::Decline(Reason::Memory)
+    }
+}
+
+impl Stop {
+    /// What an error in the metadata, or in finding one's way by it, means for the read: btrfs will
+    /// meet it as well, and knows what to say.
+    pub(crate) fn from_mapping(error: Error) -> Self {
+        if error == ENOMEM {
+            Self::Decline(Reason::Memory)
+        } else {
+            Self::Decline(Reason::Mapping)
+        }
+    }
+}

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Holes, and space that has been allocated but not written: both read as zeros.
+
+use crate::safe::user_pages::{
+    Cursor,
+    UserPages, //
+};
+
+/// Sets `len` bytes from `cursor` on to 0. Any task context.
+pub(crate) fn fill(pages: &UserPages, cursor: &mut Cursor, len: usize) {
+    pages.zero(cursor, len);
+}

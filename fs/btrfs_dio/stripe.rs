@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where in a chunk a logical address lies.
+//!
+//! Rule: `btrfs_max_io_len()` and the `map_blocks_*()` functions for reading, fs/btrfs/volumes.c.
+
+use crate::{
+    error::Reason,
+    safe::btrfs::chunk::{
+        Profile,
+        Shape, //
+    },
+};
+
+/// How many bytes lie on one stripe before the next one's turn: `BTRFS_STRIPE_LEN`.
+pub(crate) const STRIPE_LEN: u64 = 64 << 10;
+
+/// A place in a chunk. In bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Number of the first stripe that has a copy.
+    pub(crate) first: u32,
+    /// How many stripes from there on have one.
+    pub(crate) copies: u32,
+    /// Offset within each of these stripes.
+    pub(crate) offset: u64,
+    /// How far the place reaches, at most as far as was asked for.
+    pub(crate) len: u64,
+}
+
+/// Finds the place of `len` bytes from `logical` on, as far as they lie together.
+///
+/// `Raid56` for chunks with parity; `Mapping` if the address is not in the chunk, or the chunk is
+/// not of a shape that makes sense.
+pub(crate) fn place(shape: &Shape, logical: u64, len: u64) -> Result<Place, Reason> {
+    let offset = logical.checked_sub(shape.start).ok_or(Reason::Mapping)?;
+    let left = shape
+        .len
+        .checked_sub(offset)
+        .filter(|left| *left > 0)
+        .ok_or(Reason::Mapping)?;
+    if shape.stripes == 0 || len == 0 {
+        return Err(Reason::Mapping);
+    }
+    let whole = Place {
+        first: 0,
+        copies: 1,
+        offset,
+        len: len.min(left),
+    };
+    match shape.profile {
+        Profile::Single if shape.stripes == 1 => Ok(whole),
+        Profile::Dup => Ok(whole),
+        Profile::Raid1 => Ok(Place {
+            copies: shape.stripes,
+            ..whole
+        }),
+        Profile::Raid0 => striped(&whole, shape.stripes, 1),
+        Profile::Raid10 => {
+            let groups = shape
+                .stripes
+                .checked_div(shape.sub_stripes)
+                .ok_or(Reason::Mapping)?;
+            if groups.checked_mul(shape.sub_stripes) != Some(shape.stripes) {
+                return Err(Reason::Mapping);
+            }
+            striped(&whole, groups, shape.sub_stripes)
+        }
+        Profile::Raid56 => Err(Reason::Raid56),
+        Profile::Single | Profile::Unknown => Err(Reason::Mapping),
+    }
+}
+
+/// Finds the place in a chunk whose data goes round `groups` groups of `copies` stripes each.
+fn striped(whole: &Place, groups: u32, copies: u32) -> Result<Place, Reason> {
+    let groups_wide = u64::from(groups);
+    let number = whole.offset / STRIPE_LEN;
+    let within = whole.offset % STRIPE_LEN;
+    let group = number.checked_rem(groups_wide).ok_or(Reason::Mapping)?;
+    let row = number.checked_div(groups_wide).ok_or(Reason::Mapping)?;
+    // Less than `groups`, which is a `u32`.
+    let group = u32::try_from(group).map_err(|_| Reason::Mapping)?;
+    Ok(Place {
+        first: group.checked_mul(copies).ok_or(Reason::Mapping)?,
+        copies,
+        offset: row
+            .checked_mul(STRIPE_LEN)
+            .and_then(|row| row.checked_add(within))
+            .ok_or(Reason::Mapping)?,
+        len: whole.len.min(STRIPE_LEN.saturating_sub(within)),
+    })
+}
