@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Checksums: where they lie, and what they are.
+
+use kernel::prelude::*;
+
+#[kunit_tests(btrfs_dio_checksum)]
+mod tests {
+    use crate::{
+        checksum::digest_range,
+        safe::hash::Algorithm, //
+    };
+
+    #[test]
+    fn digests_lie_one_after_the_other() {
+        // (offset, length, block, size of a digest, where)
+        let cases = [
+            (0usize, 4096usize, 4096usize, 4usize, Some(0..4)),
+            (4096, 4096, 4096, 4, Some(4..8)),
+            (4096, 8192, 4096, 8, Some(8..24)),
+            (0, 4 << 20, 4096, 32, Some(0..32768)),
+            ((4 << 20) - 4096, 4096, 4096, 32, Some(32736..32768)),
+            (65536, 65536, 65536, 32, Some(32..64)),
+            (0, 0, 4096, 4, Some(0..0)),
+            // No whole blocks.
+            (512, 4096, 4096, 4, None),
+            (0, 512, 4096, 4, None),
+            (4096, 4097, 4096, 4, None),
+            // No block at all.
+            (0, 4096, 0, 4, None),
+            // More than there can be.
+            (usize::MAX - 4095, 4096, 4096, usize::MAX, None),
+        ];
+        for (at, len, block, size, expected) in cases {
+            assert_eq!(digest_range(at, len, block, size), expected);
+        }
+    }
+
+    #[test]
+    fn algorithms_have_their_sizes() {
+        let sizes = [
+            (0u32, Some(4usize)),
+            (1, Some(8)),
+            (2, Some(32)),
+            (3, Some(32)),
+            (4, None),
+            (u32::MAX, None),
+        ];
+        for (csum_type, size) in sizes {
+            assert_eq!(
+                Algorithm::from_csum_type(csum_type).map(Algorithm::digest_size),
+                size
+            );
+        }
+    }
+
+    /// What the publications of the algorithms, or `btrfs_csum()`, give for these messages.
+    #[test]
+    fn known_answers() {
+        // CRC-32C: the check value of the CRC catalogue, little endian.
+        assert_eq!(
+            Algorithm::Crc32c.hash(b"123456789")[..4],
+            0xe306_9283u32.to_le_bytes()
+        );
+        // xxHash64 with seed 0 of nothing.
+        assert_eq!(
+            Algorithm::Xxhash64.hash(b"")[..8],
+            0xef46_db37_51d8_e999u64.to_le_bytes()
+        );
+        // SHA-256 of "abc", FIPS 180-2 appendix B.1.
+        assert_eq!(
+            Algorithm::Sha256.hash(b"abc"),
+            [
+                0xba, 0x78, 0x16, 0xbf, 0x8f, 0x01, 0xcf, 0xea, 0x41, 0x41, 0x40, 0xde, 0x5d, 0xae,
+                0x22, 0x23, 0xb0, 0x03, 0x61, 0xa3, 0x96, 0x17, 0x7a, 0x9c, 0xb4, 0x10, 0xff, 0x61,
+                0xf2, 0x00, 0x15, 0xad,
+            ]
+        );
+        // BLAKE2b with 32 bytes of digest, of "abc".
+        assert_eq!(Algorithm::Blake2b.hash(b"abc"), BLAKE2B_ABC);
+    }
+
+    const BLAKE2B_ABC: [u8; 32] = [
+        0xbd, 0xdd, 0x81, 0x3c, 0x63, 0x42, 0x39, 0x72, 0x31, 0x71, 0xef, 0x3f, 0xee, 0x98, 0x57,
+        0x9b, 0x94, 0x96, 0x4e, 0x3b, 0xb1, 0xcb, 0x3e, 0x42, 0x72, 0x62, 0xc8, 0xc0, 0x68, 0xd5,
+        0x23, 0x19,
+    ];
+}

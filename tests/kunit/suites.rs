@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The KUnit suites: boundary tables of all that needs no filesystem.
+
+mod checksum;
+mod mirror;
+mod plan;
+mod request;
+mod stats;
+mod stripe;
