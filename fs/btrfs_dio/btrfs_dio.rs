@@ -30,8 +30,8 @@
 //! * The extents of a window are mapped, and their checksums looked up, under the extent lock, with
 //!   no ordered extent in the range, and before the hold on the devices is taken.
 //! * The module writes to no device, and to no memory but the caller's buffer.
-//! * One read has at most [`request::WINDOW`] bytes of the caller's memory pinned, and less than
-//!   256 KiB of its own, whatever its length.
+//! * One read has at most [`request::WINDOW`] bytes of the caller's memory pinned, a bio for each
+//!   run of these on a device, and less than 256 KiB of memory beside, whatever its length.
 //! * The module can be unloaded at any moment: reads that run are waited for.
 //!
 //! No `unsafe` here, and no bindings: both are in [`safe`], whose types enforce the above.

@@ -59,6 +59,7 @@ pub(crate) fn lookup(
             start: at,
             last: end.saturating_sub(1),
             blocks,
+            per_leaf: fs.checksums_per_leaf(),
         };
         let found = (committed && search.commit_root(lock, out)?) || search.live_root(out)?;
         if !found {
@@ -80,6 +81,8 @@ struct Search {
     start: u64,
     last: u64,
     blocks: usize,
+    /// How many checksums a leaf of the tree has room for.
+    per_leaf: usize,
 }
 
 impl Search {
@@ -109,6 +112,9 @@ impl Search {
     /// Searches with `path`, which must be empty.
     fn run(&self, path: &mut Path, out: &mut [u8]) -> Result<bool> {
         let mut bitmap = [0usize; MAX_BLOCKS / WORD_BITS];
+        if self.blocks > self.per_leaf {
+            path.read_ahead();
+        }
         // SAFETY: The root is valid by the type invariants. By the same, `out` has room for the
         // digest of each block, and `bitmap` a bit for it.
         to_result(unsafe {

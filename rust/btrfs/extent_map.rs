@@ -52,8 +52,9 @@ pub(crate) struct Extent {
 ///
 /// # Invariants
 ///
-/// `em` is a reference of ours. Its fields do not change while it is held: merging needs the last
-/// reference, and everything else replaces the map.
+/// `em` is a reference of ours. While it is held its range and its place on disk do not change:
+/// merging needs the last reference, and everything else replaces the map. Its flags may, by an
+/// fsync that logs it.
 pub(crate) struct ExtentMap {
     em: NonNull<bindings::extent_map>,
 }
@@ -80,27 +81,38 @@ impl ExtentMap {
 
     /// Returns what the map says.
     pub(crate) fn extent(&self) -> Extent {
-        // SAFETY: By the type invariants the map is valid, and its fields do not change.
-        let em = unsafe { self.em.as_ref() };
-        let kind = if em.flags & COMPRESSED != 0 {
+        let em = self.em.as_ptr();
+        // SAFETY: By the type invariants the map is valid. `flags` is the one field read here that
+        // may change meanwhile, hence volatile; the bits looked at do not.
+        let (flags, disk_bytenr, offset, start, len, generation) = unsafe {
+            (
+                (&raw const (*em).flags).read_volatile(),
+                (*em).disk_bytenr,
+                (*em).offset,
+                (*em).start,
+                (*em).len,
+                (*em).generation,
+            )
+        };
+        let kind = if flags & COMPRESSED != 0 {
             Kind::Compressed
-        } else if em.disk_bytenr == bindings::BTRFS_EXTENT_MAP_HOLE {
+        } else if disk_bytenr == bindings::BTRFS_EXTENT_MAP_HOLE {
             Kind::Hole
-        } else if em.disk_bytenr == bindings::BTRFS_EXTENT_MAP_INLINE {
+        } else if disk_bytenr == bindings::BTRFS_EXTENT_MAP_INLINE {
             Kind::Inline
-        } else if em.flags & PREALLOC != 0 {
+        } else if flags & PREALLOC != 0 {
             Kind::Prealloc
         } else {
             Kind::Regular {
                 // Saturating: an address that is no address is refused when it is translated.
-                logical: em.disk_bytenr.saturating_add(em.offset),
+                logical: disk_bytenr.saturating_add(offset),
             }
         };
         Extent {
-            start: em.start,
-            len: em.len,
+            start,
+            len,
             kind,
-            generation: em.generation,
+            generation,
         }
     }
 

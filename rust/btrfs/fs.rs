@@ -72,6 +72,14 @@ impl FsInfo<'_> {
         unsafe { bindings::bdio_no_data_csums(self.fs_info) }
     }
 
+    /// Returns how many data checksums a leaf of the checksum tree has room for.
+    pub(super) fn checksums_per_leaf(self) -> usize {
+        // SAFETY: By the type invariants. The field does not change while mounted.
+        let count = unsafe { (*self.fs_info).csums_per_leaf };
+        // CAST: Widening.
+        count as usize
+    }
+
     /// Returns the generation of the running transaction.
     pub(super) fn generation(self) -> u64 {
         // SAFETY: By the type invariants.

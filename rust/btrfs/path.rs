@@ -26,6 +26,12 @@ impl Path {
         self.0.set_skip_locking(yes);
     }
 
+    /// Makes the search read the leaves that follow ahead.
+    pub(super) fn read_ahead(&mut self) {
+        // CAST: One of few values, that C keeps in a byte as well.
+        self.0.reada = bindings::READA_FORWARD as u8;
+    }
+
     /// Gives back all locks and references.
     pub(super) fn release(&mut self) {
         // SAFETY: By the type invariants the path is one that btrfs has filled.
