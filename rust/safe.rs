@@ -9,7 +9,9 @@
 pub(crate) mod block;
 pub(crate) mod btrfs;
 pub(crate) mod counters;
+pub(crate) mod debugfs;
 pub(crate) mod hash;
+pub(crate) mod layout;
 pub(crate) mod memalloc;
 pub(crate) mod read;
 pub(crate) mod trace;

@@ -33,7 +33,7 @@ pub(crate) struct Piece<'p> {
     pub(super) offset: u32,
     /// Its length in bytes, not 0.
     pub(super) len: u32,
-    _pages: PhantomData<&'p UserPages>,
+    _pages: PhantomData<&'p ()>,
 }
 
 impl Piece<'_> {
@@ -57,20 +57,22 @@ pub(crate) struct Cursor {
 ///
 /// Taken before any lock of the filesystem, because taking them may fault. User pages are pinned,
 /// and marked dirty and unpinned when this is dropped, which may sleep and takes folio locks: no
-/// extent bit may be held then.
+/// extent bit may be held then. Pages of the kernel are not pinned, and are there for the duration
+/// of the read, `'r`.
 ///
 /// # Invariants
 ///
 /// * Each of `vecs` describes memory that is valid until this is dropped, and has a length.
 /// * `len` is the sum of their lengths.
 /// * If `pinned`, each page of `vecs` carries a pin that is ours.
-pub(crate) struct UserPages {
+pub(crate) struct UserPages<'r> {
     vecs: KVVec<kbindings::bio_vec>,
     len: usize,
     pinned: bool,
+    _read: PhantomData<&'r ()>,
 }
 
-impl UserPages {
+impl<'r> UserPages<'r> {
     /// Takes the next `want` bytes of the buffer of `read`, or fails.
     ///
     /// `align` is a power of two that address and length of every piece of the buffer are known to
@@ -78,7 +80,7 @@ impl UserPages {
     /// write to, with `ENOMEM`, with `EINVAL` if `want` is 0 or needs more than 2^16 - 1 pieces.
     ///
     /// Task context, sleeps, faults.
-    pub(crate) fn pin(read: &mut DirectRead<'_>, want: usize, align: usize) -> Result<Self> {
+    pub(crate) fn pin(read: &mut DirectRead<'r>, want: usize, align: usize) -> Result<Self> {
         let most = want.div_ceil(align.clamp(1, PAGE_SIZE));
         let most_u16 = u16::try_from(most).map_err(|_| EINVAL)?;
         let iter = read.iter();
@@ -87,9 +89,14 @@ impl UserPages {
             len: 0,
             // SAFETY: `DirectRead` guarantees a valid iterator.
             pinned: unsafe { bindings::bdio_iter_will_pin(iter.as_ptr()) },
+            _read: PhantomData,
         };
         let mut nr: u16 = 0;
         while pages.len < want {
+            if nr == most_u16 {
+                // The buffer is not aligned as promised.
+                return Err(EINVAL);
+            }
             // SAFETY: The iterator is valid and a destination. `vecs` has room for `most_u16`
             // entries, of which the first `nr` are filled; the function uses no others than those
             // between, and leaves the first `nr` (after the call) filled.
@@ -249,7 +256,7 @@ fn clamp_errno(ret: isize) -> i32 {
     i32::try_from(ret).unwrap_or(-(kbindings::EIO as i32))
 }
 
-impl Drop for UserPages {
+impl Drop for UserPages<'_> {
     fn drop(&mut self) {
         if !self.pinned {
             return;

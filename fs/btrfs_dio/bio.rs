@@ -37,6 +37,8 @@ use crate::{
                 DeviceHold,
                 OpenDevice, //
             },
+            extent_lock::ExtentLock,
+            fs::FsInfo,
         },
         user_pages::{
             Cursor,
@@ -58,9 +60,8 @@ use kernel::{
 };
 
 /// A stretch of a window that lies together on a device. In bytes.
-pub(crate) struct Run<'h> {
-    device: Device<'h>,
-    open: OpenDevice<'h>,
+pub(crate) struct Run<'a> {
+    device: OpenDevice<'a>,
     /// Where on the device.
     physical: u64,
     /// Where in the window.
@@ -68,77 +69,90 @@ pub(crate) struct Run<'h> {
     len: usize,
 }
 
-impl<'h> Run<'h> {
-    /// Appends what comes next, if it lies next to this on the same device.
-    fn extend(&mut self, next: &Run<'h>) -> bool {
-        // CAST: Widening.
-        let fits = self.device.is(next.device)
-            && self.physical.checked_add(self.len as u64) == Some(next.physical)
-            && self.at.checked_add(self.len) == Some(next.at);
-        if fits {
-            self.len = self.len.saturating_add(next.len);
-        }
-        fits
-    }
+/// The chunk that was used last, and the device of the last run.
+struct Last<'h> {
+    chunk: Option<(ChunkMap<'h>, Shape)>,
+    device: Option<Device<'h>>,
 }
 
-/// Finds the runs of a plan. Under the extent lock and a hold on the devices.
-pub(crate) fn map<'h>(plan: &Plan, hold: &'h DeviceHold<'_>) -> Result<KVVec<Run<'h>>, Stop> {
-    let mut runs: KVVec<Run<'h>> = KVVec::new();
-    let mut chunk: Option<(ChunkMap<'h>, Shape)> = None;
+/// Finds the runs of a plan. Under the extent lock and a hold on the devices; the runs have holds
+/// of their own.
+pub(crate) fn map<'a>(
+    plan: &Plan,
+    lock: &ExtentLock<'_>,
+    hold: &DeviceHold<'a>,
+) -> Result<KVVec<Run<'a>>, Stop> {
+    let mut runs = KVVec::new();
+    let mut last = Last {
+        chunk: None,
+        device: None,
+    };
     for segment in plan.segments() {
-        let Source::Disk { logical } = segment.source else {
-            continue;
-        };
-        map_segment(segment, logical, hold, &mut chunk, &mut runs)?;
+        if let Source::Disk { logical } = segment.source {
+            map_segment(segment, logical, lock, hold, &mut last, &mut runs)?;
+        }
     }
     Ok(runs)
 }
 
-/// Adds the runs of a segment. `chunk` is the chunk that was used last.
-fn map_segment<'h>(
+/// Adds the runs of a segment.
+fn map_segment<'h, 'a>(
     segment: &Segment,
     logical: u64,
-    hold: &'h DeviceHold<'_>,
-    chunk: &mut Option<(ChunkMap<'h>, Shape)>,
-    runs: &mut KVVec<Run<'h>>,
+    lock: &ExtentLock<'_>,
+    hold: &'h DeviceHold<'a>,
+    last: &mut Last<'h>,
+    runs: &mut KVVec<Run<'a>>,
 ) -> Result<(), Stop> {
     let mut done = 0usize;
     while done < segment.len {
         // CAST: Widening.
         let address = logical.checked_add(done as u64).ok_or(Reason::Mapping)?;
         let left = segment.len.saturating_sub(done);
-        let known = chunk.take().filter(|(_, shape)| contains(shape, address));
-        let (map, shape) = match known {
+        let (map, shape) = match last.chunk.take().filter(|(_, s)| contains(s, address)) {
             Some(known) => known,
             None => {
-                let map = ChunkMap::get(hold, address).map_err(Stop::from_mapping)?;
+                let map = ChunkMap::get(lock, hold, address).map_err(Stop::from_mapping)?;
                 let shape = map.shape();
                 (map, shape)
             }
         };
         let place = stripe::place(&shape, address, left as u64)?;
         let stripe = choose(&map, &place, hold).ok_or(Reason::Mapping)?;
-        *chunk = Some((map, shape));
+        last.chunk = Some((map, shape));
+        let physical = stripe
+            .physical
+            .checked_add(place.offset)
+            .ok_or(Reason::Mapping)?;
+        let at = segment.at.saturating_add(done);
         // CAST: At most `left`, a `usize`.
         let len = place.len as usize;
-        let run = Run {
-            device: stripe.device,
-            open: stripe.device.open().ok_or(Reason::Io)?,
-            physical: stripe
-                .physical
-                .checked_add(place.offset)
-                .ok_or(Reason::Mapping)?,
-            at: segment.at.saturating_add(done),
-            len,
-        };
-        let merged = runs.last_mut().is_some_and(|last| last.extend(&run));
-        if !merged {
-            runs.push(run, GFP_KERNEL)?;
+        let same = last.device.is_some_and(|device| device.is(stripe.device));
+        match runs.last_mut().filter(|_| same) {
+            Some(run) if run.ends_at(physical, at) => run.len = run.len.saturating_add(len),
+            _ => runs.push(
+                Run {
+                    device: stripe.device.open(hold).ok_or(Reason::Io)?,
+                    physical,
+                    at,
+                    len,
+                },
+                GFP_KERNEL,
+            )?,
         }
+        last.device = Some(stripe.device);
         done = done.saturating_add(len);
     }
     Ok(())
+}
+
+impl Run<'_> {
+    /// Returns whether it ends where, on the device and in the window, something begins.
+    fn ends_at(&self, physical: u64, at: usize) -> bool {
+        // CAST: Widening.
+        self.physical.checked_add(self.len as u64) == Some(physical)
+            && self.at.checked_add(self.len) == Some(at)
+    }
 }
 
 /// Returns whether a chunk has a logical address.
@@ -163,40 +177,49 @@ fn choose<'h>(map: &ChunkMap<'h>, place: &Place, hold: &DeviceHold<'_>) -> Optio
     nth(chosen)
 }
 
+/// What became of the bios of a window.
+pub(crate) struct Arrival {
+    /// Whether all could be made.
+    pub(crate) submitted: Result,
+    /// Whether those that were have succeeded.
+    pub(crate) status: Result,
+}
+
 /// Reads `runs` into `pages`, calls `meanwhile`, and waits until all has arrived or failed.
 ///
 /// Task context, sleeps; no extent bit held.
 pub(crate) fn read(
+    fs: FsInfo<'_>,
     pool: &BioPool,
-    hold: &DeviceHold<'_>,
-    runs: &[Run<'_>],
-    pages: &UserPages,
+    runs: KVVec<Run<'_>>,
+    pages: &UserPages<'_>,
     ioprio: u16,
     meanwhile: impl FnOnce(),
-) -> Result {
-    let (submitted, status) = with_batch(hold, |batch| {
+) -> Arrival {
+    let (submitted, status) = with_batch(fs, |batch| {
         let submitted = plugged(|| {
             let mut cursor = Cursor::default();
             let mut behind = 0usize;
             runs.iter().try_for_each(|run| {
                 pages.skip(&mut cursor, run.at.saturating_sub(behind));
                 behind = run.at.saturating_add(run.len);
-                submit(batch, pool, hold, run, pages, &mut cursor, ioprio)
+                submit(batch, pool, run, pages, &mut cursor, ioprio)
             })
         });
+        // The bios have holds and references of their own.
+        drop(runs);
         meanwhile();
         submitted
     });
-    submitted.and(status)
+    Arrival { submitted, status }
 }
 
 /// Submits the bios of a run: one, unless its memory is in more pieces than a bio can have.
 fn submit<'p>(
     batch: &Batch<'p>,
-    pool: &'p BioPool,
-    hold: &DeviceHold<'_>,
+    pool: &BioPool,
     run: &Run<'_>,
-    pages: &'p UserPages,
+    pages: &'p UserPages<'_>,
     cursor: &mut Cursor,
     ioprio: u16,
 ) -> Result {
@@ -206,7 +229,7 @@ fn submit<'p>(
         // CAST: Widening.
         let physical = run.physical.checked_add(done as u64).ok_or(EINVAL)?;
         let pieces = pages.count_pieces(*cursor, left);
-        let mut bio = ReadBio::new(pool, &run.open, physical, pieces, ioprio)?;
+        let mut bio = ReadBio::new(pool, &run.device, physical, pieces, ioprio)?;
         let mut filled = 0usize;
         while filled < left {
             let mut next = *cursor;
@@ -222,7 +245,7 @@ fn submit<'p>(
         if filled == 0 {
             return Err(EINVAL);
         }
-        batch.submit(bio, hold.another());
+        batch.submit(bio)?;
         stats::count(Counter::Bios);
         done = done.saturating_add(filled);
     }

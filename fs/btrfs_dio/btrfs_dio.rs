@@ -25,8 +25,9 @@
 //!
 //! * A byte that is delivered was in the file at one moment during the read. Data with checksums is
 //!   verified; for data without, the extent is still the file's after the read.
-//! * The caller's pages are pinned before any lock of the filesystem is taken, and let go after the
-//!   last is released: there are no page faults, and no folio locks, under a lock.
+//! * The caller's pages are pinned before the extent lock is taken, those of the first window before
+//!   any lock of the filesystem, and let go after it is released: there are no page faults, and no
+//!   folio locks, under it.
 //! * The extents of a window are mapped, and their checksums looked up, under the extent lock, with
 //!   no ordered extent in the range, and before the hold on the devices is taken.
 //! * The module writes to no device, and to no memory but the caller's buffer.
@@ -80,13 +81,14 @@ module! {
 struct Module {
     #[pin]
     registration: Registration<hook::Engine>,
-    stats: stats::Files,
+    stats: stats::File,
 }
 
 impl kernel::InPlaceModule for Module {
     fn init(_module: &'static kernel::ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            stats: stats::Files::new(),
+            _: { safe::layout::check()? },
+            stats: stats::file(),
             registration <- Registration::new(hook::Engine::new()),
         })
     }

@@ -90,7 +90,7 @@ impl Expected {
 
     /// Returns the number of blocks of `segments` that are on devices, and do not have the checksum
     /// they must have. Any task context.
-    pub(crate) fn mismatches(&self, segments: &[Segment], pages: &UserPages) -> u64 {
+    pub(crate) fn mismatches(&self, segments: &[Segment], pages: &UserPages<'_>) -> u64 {
         let size = self.algorithm.digest_size();
         let mut bad = 0u64;
         let mut cursor = Cursor::default();

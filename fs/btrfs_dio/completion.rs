@@ -7,6 +7,7 @@
 //! away since. Data without is right if the extent has been the file's all the time.
 
 use crate::{
+    bio::Arrival,
     error::{
         Reason,
         Stop, //
@@ -17,10 +18,7 @@ use crate::{
         self,
         Counter, //
     },
-    window::Range,
 };
-use kernel::prelude::*;
-
 /// What became of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -30,16 +28,16 @@ pub(crate) enum Outcome {
     Changed,
 }
 
-/// Decides on the data of a window, all of whose bios have ended, with `status`.
+/// Decides on the data of a window, all of whose bios have ended.
 ///
 /// Task context.
 pub(crate) fn check(
     plan: &Plan,
-    _range: &Range,
-    pages: &UserPages,
-    status: Result,
+    pages: &UserPages<'_>,
+    arrival: &Arrival,
 ) -> Result<Outcome, Stop> {
-    if status.is_err() {
+    arrival.submitted.map_err(Stop::from_mapping)?;
+    if arrival.status.is_err() {
         stats::count(Counter::IoErrors);
         return Err(Reason::Io.into());
     }

@@ -8,6 +8,6 @@ use crate::safe::user_pages::{
 };
 
 /// Sets `len` bytes from `cursor` on to 0. Any task context.
-pub(crate) fn fill(pages: &UserPages, cursor: &mut Cursor, len: usize) {
+pub(crate) fn fill(pages: &UserPages<'_>, cursor: &mut Cursor, len: usize) {
     pages.zero(cursor, len);
 }

@@ -51,9 +51,11 @@ impl Server for Engine {
     fn read(&self, read: &mut DirectRead<'_>) -> Verdict {
         let (inode, offset, length) = (read.inode(), read.pos(), read.count());
         trace::read_begin(inode, offset, length);
-        let outcome = admit(read)
-            .map_err(Stop::from)
-            .and_then(|()| request::serve(&self.pool, read));
+        let outcome = match admit(read) {
+            Ok(Admission::Read) => request::serve(&self.pool, read),
+            Ok(Admission::Nothing) => Ok(0),
+            Err(reason) => Err(Stop::Decline(reason)),
+        };
         let result = match outcome {
             Ok(bytes) => {
                 stats::count(Counter::Reads);
@@ -75,8 +77,17 @@ impl Server for Engine {
     }
 }
 
+/// What an admitted read is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Admission {
+    /// One that is served.
+    Read,
+    /// One behind the end of the file, which has been served: it returns nothing.
+    Nothing,
+}
+
 /// Decides by what can be seen without any lock whether a read is one we serve.
-fn admit(read: &DirectRead<'_>) -> Result<(), Reason> {
+fn admit(read: &DirectRead<'_>) -> Result<Admission, Reason> {
     if !read.is_sync() {
         return Err(Reason::Async);
     }
@@ -88,7 +99,11 @@ fn admit(read: &DirectRead<'_>) -> Result<(), Reason> {
     // CAST: Widening.
     let block = fs.block_size() as usize;
     // A block that spans pages need not be contiguous in memory.
-    if block > PAGE_SIZE || !block.is_power_of_two() || fs.has_indirect_mapping() {
+    if block > PAGE_SIZE
+        || !block.is_power_of_two()
+        || fs.has_indirect_mapping()
+        || !fs.reads_by_pid()
+    {
         return Err(Reason::Features);
     }
     if read.buffer() == Buffer::Other {
@@ -96,10 +111,10 @@ fn admit(read: &DirectRead<'_>) -> Result<(), Reason> {
     }
     let offset = u64::try_from(read.pos()).map_err(|_| Reason::Unaligned)?;
     if offset >= inode.size() {
-        // Nothing to read, so nothing to align.
-        return Ok(());
+        // Nothing to read, so nothing to align. Final: the file may be growing.
+        return Ok(Admission::Nothing);
     }
-    // CAST: Widening on 64 bit; on 32 bit only low bits matter.
+    // CAST: Only low bits matter.
     let offset = offset as usize;
     if (offset | read.alignment()) & (block - 1) != 0 {
         return Err(Reason::Unaligned);
@@ -113,5 +128,5 @@ fn admit(read: &DirectRead<'_>) -> Result<(), Reason> {
     if read.ranges_overlap() {
         return Err(Reason::Iterator);
     }
-    Ok(())
+    Ok(Admission::Read)
 }

@@ -30,7 +30,7 @@ pub(crate) fn load(lock: &ExtentLock<'_>, block: usize) -> Result<InlineData, St
 /// Writes `len` bytes of the block to `cursor`: the data, then zeros.
 ///
 /// Rule: `read_inline_extent()`, fs/btrfs/inode.c.
-pub(crate) fn fill(pages: &UserPages, cursor: &mut Cursor, len: usize, data: &[u8]) {
+pub(crate) fn fill(pages: &UserPages<'_>, cursor: &mut Cursor, len: usize, data: &[u8]) {
     let there = data.get(..len).unwrap_or(data);
     pages.copy_from(cursor, there);
     pages.zero(cursor, len.saturating_sub(there.len()));

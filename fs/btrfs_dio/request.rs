@@ -30,7 +30,7 @@ use kernel::{
 /// the memory of our own.
 pub(crate) const WINDOW: usize = SZ_4M;
 
-/// Serves an admitted read, which may begin behind the end of the file, and returns the number of bytes that were read.
+/// Serves an admitted read, and returns the number of bytes that were read.
 ///
 /// Task context, sleeps; no lock of the filesystem held.
 pub(crate) fn serve(pool: &BioPool, read: &mut DirectRead<'_>) -> Result<usize, Stop> {
@@ -98,7 +98,7 @@ pub(crate) fn window_len(bytes: usize, block: usize) -> Result<usize, Reason> {
 }
 
 /// Pins the next `len` bytes of the buffer.
-fn pin(read: &mut DirectRead<'_>, len: usize, block: usize) -> Result<UserPages, Stop> {
+fn pin<'r>(read: &mut DirectRead<'r>, len: usize, block: usize) -> Result<UserPages<'r>, Stop> {
     UserPages::pin(read, len, block).map_err(|error| {
         if error == ENOMEM {
             Stop::Decline(Reason::Memory)

@@ -6,12 +6,14 @@
 
 use crate::{
     error::Reason,
-    safe::counters, //
+    safe::{
+        counters,
+        debugfs, //
+    },
 };
 use kernel::{
-    debugfs,
-    fmt,
-    prelude::*, //
+    seq_file::SeqFile,
+    seq_print, //
 };
 
 /// What is counted.
@@ -101,37 +103,28 @@ pub(crate) fn add(counter: Counter, value: u64) {
     counters::add(counter.number(), value);
 }
 
-/// Writes all counters.
-fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let mut declined = 0u64;
-    for (counter, name) in &COUNTERS {
-        let value = counters::sum(counter.number());
-        if matches!(counter, Counter::Declined(_)) {
-            declined = declined.saturating_add(value);
-        }
-        writeln!(f, "{name} {value}")?;
-    }
-    writeln!(f, "declined {declined}")
+/// The file that shows all counters.
+pub(crate) type File = debugfs::File<Counters>;
+
+/// Makes the file.
+pub(crate) fn file() -> File {
+    File::new(c"btrfs_dio", c"stats")
 }
 
-/// The files below `/sys/kernel/debug/btrfs_dio`, which vanish when this is dropped.
-pub(crate) struct Files {
-    _stats: Option<Pin<KBox<debugfs::File<()>>>>,
-    _dir: debugfs::Dir,
-}
+/// What the file shows.
+pub(crate) struct Counters;
 
-impl Files {
-    /// Makes the files. If that fails the module works without them, as is the custom of debugfs.
-    pub(crate) fn new() -> Self {
-        let dir = debugfs::Dir::new(c"btrfs_dio");
-        let stats = KBox::pin_init(
-            dir.read_callback_file(c"stats", Ok::<(), Error>(()), &show),
-            GFP_KERNEL,
-        );
-        Self {
-            _stats: stats.ok(),
-            _dir: dir,
+impl debugfs::Show for Counters {
+    fn show(file: &SeqFile) {
+        let mut declined = 0u64;
+        for (counter, name) in &COUNTERS {
+            let value = counters::sum(counter.number());
+            if matches!(counter, Counter::Declined(_)) {
+                declined = declined.saturating_add(value);
+            }
+            seq_print!(file, "{name} {value}\n");
         }
+        seq_print!(file, "declined {declined}\n");
     }
 }
 

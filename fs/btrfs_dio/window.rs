@@ -63,7 +63,7 @@ pub(crate) fn read(
     pool: &BioPool,
     inode: &SharedInode<'_>,
     range: &Range,
-    pages: &UserPages,
+    pages: &UserPages<'_>,
     ioprio: u16,
 ) -> Result<(), Stop> {
     for _ in 0..READ_TRIES {
@@ -80,7 +80,7 @@ fn read_once(
     pool: &BioPool,
     inode: &SharedInode<'_>,
     range: &Range,
-    pages: &UserPages,
+    pages: &UserPages<'_>,
     ioprio: u16,
 ) -> Result<Outcome, Stop> {
     // CAST: Widening.
@@ -105,22 +105,22 @@ fn read_once(
     }
 
     // After the checksums: with a hold on the devices no metadata may be read.
-    let (writers, status) = {
-        let hold = DeviceHold::wait(inode.inode().fs());
-        let runs = bio::map(&plan, &hold)?;
-        let writers = lock.unlock_extents();
-        let status = bio::read(pool, &hold, &runs, pages, ioprio, || {
-            fill(&plan, range, pages);
-        });
-        (writers, status)
-    };
-    let outcome = completion::check(&plan, range, pages, status);
+    let fs = inode.inode().fs();
+    let hold = DeviceHold::wait(fs);
+    let runs = bio::map(&plan, &lock, &hold)?;
+    // The runs have holds of their own.
+    drop(hold);
+    let writers = lock.unlock_extents();
+    let arrival = bio::read(fs, pool, runs, pages, ioprio, || {
+        fill(&plan, range, pages);
+    });
+    let outcome = completion::check(&plan, pages, &arrival);
     drop(writers);
     outcome
 }
 
 /// Fills in what does not come from a device.
-fn fill(plan: &Plan, range: &Range, pages: &UserPages) {
+fn fill(plan: &Plan, range: &Range, pages: &UserPages<'_>) {
     for segment in plan.segments() {
         let mut cursor = Cursor::default();
         // Nothing is written behind the end of the file.

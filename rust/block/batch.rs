@@ -22,7 +22,7 @@
 use super::bio::ReadBio;
 use crate::{
     bindings as our_bindings,
-    safe::btrfs::device::DeviceHold, //
+    safe::btrfs::fs::FsInfo, //
 };
 use core::marker::PhantomData;
 use kernel::{
@@ -67,11 +67,8 @@ pub(crate) struct Batch<'p> {
 ///
 /// Returns what `f` did, and whether all bios succeeded: `EIO` or the like if not. Task context,
 /// sleeps. `f` runs to its end even if a bio fails meanwhile.
-pub(crate) fn with_batch<'p, R>(
-    hold: &DeviceHold<'_>,
-    f: impl FnOnce(&Batch<'p>) -> R,
-) -> (R, Result) {
-    let fs_info = hold.fs_info();
+pub(crate) fn with_batch<'p, R>(fs: FsInfo<'_>, f: impl FnOnce(&Batch<'p>) -> R) -> (R, Result) {
+    let fs_info = fs.as_raw();
     pin_init::stack_pin_init!(let batch = pin_init!(Batch {
         // INVARIANT: No bio yet, and `wait` has not begun.
         pending: Atomic::new(1),
@@ -89,13 +86,14 @@ pub(crate) fn with_batch<'p, R>(
 }
 
 impl<'p> Batch<'p> {
-    /// Submits a bio. `hold` keeps device replacement away until it has ended.
+    /// Submits a bio, to a device of the filesystem of the batch: another is refused with `EXDEV`.
     ///
     /// Task context, may sleep.
-    pub(crate) fn submit(&self, bio: ReadBio<'p>, hold: DeviceHold<'_>) {
+    pub(crate) fn submit(&self, bio: ReadBio<'_, 'p>) -> Result {
+        if !core::ptr::eq(bio.hold().fs_info(), self.fs_info) {
+            return Err(EXDEV);
+        }
         let bio = bio.into_raw();
-        debug_assert!(core::ptr::eq(hold.fs_info(), self.fs_info));
-        hold.leave_to_completion();
         // INVARIANT: Counted before it can complete.
         self.pending.add(1, Relaxed);
         // SAFETY: The bio is ours to submit. Its memory is valid for `'p`, and the batch stays
@@ -106,6 +104,7 @@ impl<'p> Batch<'p> {
             (*bio.as_ptr()).bi_end_io = Some(end_io);
             bindings::submit_bio(bio.as_ptr());
         }
+        Ok(())
     }
 
     /// Waits until no bio is left.
@@ -147,7 +146,7 @@ unsafe extern "C" fn end_io(bio: *mut bindings::bio) {
         let _ = batch.status.cmpxchg(0, i32::from(status), Relaxed);
     }
     let done = batch.done.get();
-    // SAFETY: The hold that `submit()` left to us is given back here, while the submitter still
+    // SAFETY: The hold of the bio, which `submit()` has left to us, is given back here, while the submitter still
     // waits and so keeps the filesystem. Putting the bio frees it.
     unsafe {
         our_bindings::btrfs_bio_counter_sub(batch.fs_info, 1);

@@ -8,13 +8,15 @@ use super::pool::BioPool;
 use crate::{
     bindings as our_bindings,
     safe::{
-        btrfs::device::OpenDevice,
+        btrfs::device::{
+            DeviceHold,
+            OpenDevice, //
+        },
         user_pages::Piece, //
     },
 };
 use core::{
     marker::PhantomData,
-    mem::ManuallyDrop,
     ptr::NonNull, //
 };
 use kernel::{
@@ -24,29 +26,30 @@ use kernel::{
 };
 
 /// A read that has not been submitted; it becomes one in flight through
-/// [`Batch::submit`](super::batch::Batch::submit).
+/// [`Submitter::submit`](super::batch::Submitter::submit).
 ///
 /// `'p` is how long the memory it reads into is valid.
 ///
 /// # Invariants
 ///
-/// `bio` is a bio of ours that has not been submitted.
+/// `bio` is a bio of ours that has not been submitted, to a device that `hold` keeps.
 #[must_use = "a bio that is dropped reads nothing"]
-pub(crate) struct ReadBio<'p> {
+pub(crate) struct ReadBio<'a, 'p> {
     bio: NonNull<bindings::bio>,
+    hold: DeviceHold<'a>,
     _memory: PhantomData<&'p ()>,
 }
 
-impl<'p> ReadBio<'p> {
+impl<'a, 'p> ReadBio<'a, 'p> {
     /// Allocates a read from byte `physical` of `device` on, with room for `pieces` pieces of
     /// memory, or as many as a bio can have.
     ///
     /// `physical` must be a multiple of the sector size of 512 bytes. Task context, may sleep; at
     /// most one bio of the pool may exist unsubmitted in a task, or the reserve of the pool may
-    /// not suffice. `ENOMEM` does not happen unless the caller's scope forbids sleeping.
+    /// not suffice. `ENOMEM` does not happen: the pool has a reserve.
     pub(crate) fn new(
-        pool: &'p BioPool,
-        device: &OpenDevice<'_>,
+        pool: &BioPool,
+        device: &OpenDevice<'a>,
         physical: u64,
         pieces: usize,
         ioprio: u16,
@@ -59,7 +62,8 @@ impl<'p> ReadBio<'p> {
                 device.as_bdev(),
                 pieces,
                 our_bindings::READ_OPF,
-                bindings::GFP_KERNEL,
+                // With a hold on the devices reclaim must not enter the filesystem.
+                our_bindings::NOFS,
                 pool.as_raw(),
             )
         };
@@ -72,6 +76,7 @@ impl<'p> ReadBio<'p> {
         // INVARIANT: Just allocated.
         Ok(Self {
             bio,
+            hold: device.hold().another(),
             _memory: PhantomData,
         })
     }
@@ -91,13 +96,20 @@ impl<'p> ReadBio<'p> {
         added > 0
     }
 
-    /// Gives the bio away, to be submitted.
+    /// Returns the hold on the device.
+    pub(super) fn hold(&self) -> &DeviceHold<'a> {
+        &self.hold
+    }
+
+    /// Gives the bio away, to be submitted; its completion has to end the hold.
     pub(super) fn into_raw(self) -> NonNull<bindings::bio> {
-        ManuallyDrop::new(self).bio
+        let bio = self.bio;
+        core::mem::forget(self);
+        bio
     }
 }
 
-impl Drop for ReadBio<'_> {
+impl Drop for ReadBio<'_, '_> {
     fn drop(&mut self) {
         // SAFETY: By the type invariants the bio is ours and not submitted, so this frees it.
         unsafe { bindings::bio_put(self.bio.as_ptr()) }

@@ -4,9 +4,12 @@
 //!
 //! C header: [`fs/btrfs/volumes.h`](srctree/fs/btrfs/volumes.h)
 
-use super::device::{
-    Device,
-    DeviceHold, //
+use super::{
+    device::{
+        Device,
+        DeviceHold, //
+    },
+    extent_lock::ExtentLock,
 };
 use crate::bindings;
 use core::{
@@ -75,8 +78,13 @@ impl<'h> ChunkMap<'h> {
     /// Finds the chunk that `logical` lies in. `EINVAL`, and a message, if there is none. Any
     /// context that may take a lock for reading.
     ///
-    /// The address must be of an extent that cannot go away: mapped under its lock.
-    pub(crate) fn get(hold: &'h DeviceHold<'_>, logical: u64) -> Result<Self> {
+    /// The address must be of an extent that is mapped under `lock`, which keeps it, and so the
+    /// chunk and its devices, from going away.
+    pub(crate) fn get(
+        _lock: &ExtentLock<'_>,
+        hold: &'h DeviceHold<'_>,
+        logical: u64,
+    ) -> Result<Self> {
         // SAFETY: The filesystem is mounted. A reference or an error is returned.
         let map =
             from_err_ptr(unsafe { bindings::btrfs_get_chunk_map(hold.fs_info(), logical, 1) })?;
@@ -90,14 +98,24 @@ impl<'h> ChunkMap<'h> {
     /// Returns the shape. The profile is the one that counts for reading, which for RAID5 and RAID6
     /// of a single data stripe is that of plain copies.
     pub(crate) fn shape(&self) -> Shape {
-        // SAFETY: By the type invariants the map is valid. The fields do not change.
-        let map = unsafe { self.map.as_ref() };
+        let map = self.map.as_ptr();
+        // SAFETY: By the type invariants the map is valid. These fields do not change; others do,
+        // so no Rust reference is formed.
+        let (start, len, chunk_type, stripes, sub_stripes) = unsafe {
+            (
+                (*map).start,
+                (*map).chunk_len,
+                (*map).type_,
+                (*map).num_stripes,
+                (*map).sub_stripes,
+            )
+        };
         Shape {
-            start: map.start,
-            len: map.chunk_len,
-            profile: profile(map.type_),
-            stripes: u32::try_from(map.num_stripes).unwrap_or(0),
-            sub_stripes: u32::try_from(map.sub_stripes).unwrap_or(0),
+            start,
+            len,
+            profile: profile(chunk_type),
+            stripes: u32::try_from(stripes).unwrap_or(0),
+            sub_stripes: u32::try_from(sub_stripes).unwrap_or(0),
         }
     }
 
@@ -106,15 +124,18 @@ impl<'h> ChunkMap<'h> {
         if index >= self.shape().stripes {
             return None;
         }
-        // SAFETY: By the type invariants the map is valid, and has `num_stripes` stripes. Only the
-        // end of a device replacement changes a stripe, and a hold keeps that away for `'h`.
+        // SAFETY: By the type invariants the map is valid, and has `num_stripes` stripes. A device
+        // replacement that is finishing may put its target in the place of its source at this very
+        // moment, hence volatile: either will do, as it goes on to wait for our hold before the
+        // source is freed, and the target is a device of the filesystem.
         unsafe {
-            let stripes = (*self.map.as_ptr()).stripes.as_ptr();
+            let stripes =
+                (&raw const (*self.map.as_ptr()).stripes).cast::<bindings::btrfs_io_stripe>();
             // CAST: Widening.
-            let stripe = &*stripes.add(index as usize);
+            let stripe = stripes.add(index as usize);
             Some(Stripe {
-                device: Device::from_raw(stripe.dev),
-                physical: stripe.physical,
+                device: Device::from_raw((&raw const (*stripe).dev).read_volatile()),
+                physical: (*stripe).physical,
             })
         }
     }

@@ -7,18 +7,16 @@
 
 use super::fs::FsInfo;
 use crate::bindings;
-use core::{
-    marker::PhantomData,
-    mem::ManuallyDrop, //
-};
+use core::marker::PhantomData;
 use kernel::bindings as kbindings;
 
 /// A hold on the devices of a filesystem: what btrfs calls the bio counter.
 ///
 /// While one is held a device replacement does not finish, so the devices of a chunk stay what they
 /// are. The first is taken by [`Self::wait`]; more come from it by [`Self::another`], without
-/// waiting, because whoever waited while holding one could wait for himself. Nothing that needs the
-/// filesystem's metadata may be waited for with a hold.
+/// waiting, because whoever waited while holding one could wait for himself. For the same reason,
+/// with a hold nothing may be waited for that needs the filesystem: no metadata, and no memory but
+/// `GFP_NOFS`.
 ///
 /// # Invariants
 ///
@@ -55,11 +53,6 @@ impl<'a> DeviceHold<'a> {
     pub(super) fn fs(&self) -> FsInfo<'a> {
         self.fs
     }
-
-    /// Leaves it to the completion of a bio to end the hold.
-    pub(in crate::safe) fn leave_to_completion(self) {
-        let _ = ManuallyDrop::new(self);
-    }
 }
 
 impl Drop for DeviceHold<'_> {
@@ -73,7 +66,8 @@ impl Drop for DeviceHold<'_> {
 ///
 /// # Invariants
 ///
-/// `device` points to a `struct btrfs_device` that exists for `'h`, the time of a hold.
+/// `device` points to a `struct btrfs_device` that exists for `'h`, the time of a hold, and was found
+/// under the extent lock.
 #[derive(Clone, Copy)]
 pub(crate) struct Device<'h> {
     device: *mut bindings::btrfs_device,
@@ -106,10 +100,13 @@ impl<'h> Device<'h> {
         !self.bdev().is_null()
     }
 
-    /// Opens it for reading, `None` if it cannot be read.
+    /// Opens it for reading, with a hold of its own; `None` if it cannot be read.
+    ///
+    /// While the extent lock is held the chunk, and so its devices, cannot be removed: a reference
+    /// that is taken then keeps the block device, even if it is closed before a bio is made for it.
     ///
     /// Rule: `btrfs_submit_dev_bio()`, fs/btrfs/bio.c.
-    pub(crate) fn open(self) -> Option<OpenDevice<'h>> {
+    pub(crate) fn open<'a>(self, hold: &'h DeviceHold<'a>) -> Option<OpenDevice<'a>> {
         let bdev = self.bdev();
         // SAFETY: By the type invariants the device exists.
         let state = unsafe { (&raw const (*self.device).dev_state).read_volatile() };
@@ -118,10 +115,12 @@ impl<'h> Device<'h> {
         if bdev.is_null() || missing {
             return None;
         }
-        // INVARIANT: Not null.
+        // SAFETY: The device is open, as said above, or was a moment ago.
+        // INVARIANT: A reference, given back on drop.
+        unsafe { bindings::bdio_bdev_get(bdev) };
         Some(OpenDevice {
             bdev,
-            _held: PhantomData,
+            hold: hold.another(),
         })
     }
 
@@ -148,20 +147,33 @@ impl<'h> Device<'h> {
     }
 }
 
-/// A device that can be read.
+/// A device that can be read, and the hold that keeps it.
 ///
 /// # Invariants
 ///
-/// `bdev` is an open block device, for `'h`.
-#[derive(Clone, Copy)]
-pub(crate) struct OpenDevice<'h> {
+/// `bdev` is a reference of ours to the block device of a device that `hold` keeps from being
+/// replaced.
+pub(crate) struct OpenDevice<'a> {
     bdev: *mut kbindings::block_device,
-    _held: PhantomData<Device<'h>>,
+    hold: DeviceHold<'a>,
 }
 
-impl OpenDevice<'_> {
+impl<'a> OpenDevice<'a> {
     /// Returns the block device, for the safe abstractions.
     pub(in crate::safe) fn as_bdev(&self) -> *mut kbindings::block_device {
         self.bdev
+    }
+
+    /// Returns the hold, for a bio to the device.
+    pub(in crate::safe) fn hold(&self) -> &DeviceHold<'a> {
+        &self.hold
+    }
+}
+
+impl Drop for OpenDevice<'_> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants a reference of ours. Dropped in task context, as it is not
+        // `Send`.
+        unsafe { bindings::bdio_bdev_put(self.bdev) }
     }
 }

@@ -39,7 +39,7 @@ impl FsInfo<'_> {
     }
 
     /// Returns the raw pointer, for the modules around.
-    pub(super) fn as_raw(self) -> *mut bindings::btrfs_fs_info {
+    pub(in crate::safe) fn as_raw(self) -> *mut bindings::btrfs_fs_info {
         self.fs_info
     }
 
@@ -64,6 +64,17 @@ impl FsInfo<'_> {
         // SAFETY: By the type invariants.
         let flags = unsafe { bindings::bdio_incompat_flags(self.fs_info) };
         flags & (bindings::BTRFS_INCOMPAT_RST | bindings::BTRFS_INCOMPAT_REMAP) != 0
+    }
+
+    /// Returns whether the copy to read is chosen by the pid of the reader: the one policy there is,
+    /// unless the kernel has experimental features.
+    pub(crate) fn reads_by_pid(self) -> bool {
+        // SAFETY: By the type invariants. The policy may be changed meanwhile, hence volatile.
+        let policy = unsafe {
+            let devices = (*self.fs_info).fs_devices;
+            (&raw const (*devices).read_policy).read_volatile()
+        };
+        policy == bindings::btrfs_read_policy_BTRFS_READ_POLICY_PID
     }
 
     /// Returns whether it is mounted without data checksums.

@@ -26,7 +26,7 @@ pub(crate) enum Verdict {
 }
 
 /// A server of direct reads.
-pub(crate) trait Server: Send + Sync {
+pub(crate) trait Server: Send + Sync + 'static {
     /// Serves or declines a read. Called in the context of `read_iter`: a task, which may sleep
     /// unless the read says otherwise, and holds no lock of the filesystem.
     fn read(&self, read: &mut DirectRead<'_>) -> Verdict;
@@ -85,8 +85,7 @@ impl<T: Server> PinnedDrop for Registration<T> {
         // interrupt is waited for by RCU, one in a task by the RCU of tasks.
         unsafe {
             bindings::btrfs_dio_unregister(self.ops.get());
-            kbindings::synchronize_rcu();
-            kbindings::synchronize_rcu_tasks();
+            bindings::bdio_synchronize_tails();
         }
     }
 }

@@ -9,16 +9,19 @@
 
 #include <linux/types.h>
 
+struct block_device;
 struct btrfs_chunk_map;
 struct btrfs_file_extent_item;
 struct btrfs_fs_info;
 struct btrfs_inode;
 struct btrfs_ordered_extent;
+struct dentry;
 struct extent_buffer;
 struct inode;
 struct iov_iter;
 struct iovec;
 struct kiocb;
+struct seq_file;
 
 /* btrfs.c */
 void bdio_start_ordered_extent(struct btrfs_ordered_extent *ordered);
@@ -33,10 +36,19 @@ struct btrfs_file_extent_item *bdio_file_extent(const struct extent_buffer *leaf
 						int slot);
 u32 bdio_item_size(const struct extent_buffer *leaf, int slot);
 
+/* block.c */
+void bdio_bdev_get(struct block_device *bdev);
+void bdio_bdev_put(struct block_device *bdev);
+
 /* counters.c */
 #define BDIO_COUNTERS	64
 void bdio_counter_add(unsigned int nr, u64 value);
 u64 bdio_counter_sum(unsigned int nr);
+
+/* debugfs.c */
+struct dentry *bdio_debugfs_create(const char *dir, const char *file,
+				   void (*show)(struct seq_file *m));
+void bdio_debugfs_remove(struct dentry *dir);
 
 /* hash.c */
 void bdio_sha256(const void *data, size_t len, u8 *out);
@@ -58,9 +70,34 @@ bool bdio_iter_is_bvec(const struct iov_iter *iter);
 bool bdio_iter_will_pin(const struct iov_iter *iter);
 const struct iovec *bdio_iter_iov(const struct iov_iter *iter);
 
+/* layout.c */
+struct bdio_layout {
+	u32 path_size;
+	u32 inode_vfs_inode;
+	u32 inode_io_tree;
+	u32 inode_extent_tree;
+	u32 inode_runtime_flags;
+	u32 fs_info_sectorsize;
+	u32 fs_info_commit_root_sem;
+	u32 fs_info_dev_replace;
+	u32 chunk_map_stripes;
+	u32 io_stripe_size;
+	u32 extent_map_size;
+	u32 device_bdev;
+	u32 device_dev_state;
+	u32 bio_size;
+	u32 iov_iter_size;
+	u32 kiocb_size;
+};
+
+void bdio_layout(struct bdio_layout *layout);
+
 /* memalloc.c */
 unsigned int bdio_memalloc_nofs_save(void);
 void bdio_memalloc_nofs_restore(unsigned int flags);
+
+/* rcu.c */
+void bdio_synchronize_tails(void);
 
 /* trace.c */
 void bdio_trace_read_begin(const struct inode *inode, loff_t offset, size_t length);

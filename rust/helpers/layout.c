@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: GPL-2.0
+
+#include <linux/bio.h>
+#include <linux/fs.h>
+#include <linux/uio.h>
+#include "btrfs_inode.h"
+#include "ctree.h"
+#include "extent_map.h"
+#include "fs.h"
+#include "volumes.h"
+#include "helpers.h"
+
+/* What the compiler of the kernel makes of what Rust reads and writes. */
+void bdio_layout(struct bdio_layout *layout)
+{
+	*layout = (struct bdio_layout) {
+		.path_size = sizeof(struct btrfs_path),
+		.inode_vfs_inode = offsetof(struct btrfs_inode, vfs_inode),
+		.inode_io_tree = offsetof(struct btrfs_inode, io_tree),
+		.inode_extent_tree = offsetof(struct btrfs_inode, extent_tree),
+		.inode_runtime_flags = offsetof(struct btrfs_inode, runtime_flags),
+		.fs_info_sectorsize = offsetof(struct btrfs_fs_info, sectorsize),
+		.fs_info_commit_root_sem = offsetof(struct btrfs_fs_info, commit_root_sem),
+		.fs_info_dev_replace = offsetof(struct btrfs_fs_info, dev_replace),
+		.chunk_map_stripes = offsetof(struct btrfs_chunk_map, stripes),
+		.io_stripe_size = sizeof(struct btrfs_io_stripe),
+		.extent_map_size = sizeof(struct extent_map),
+		.device_bdev = offsetof(struct btrfs_device, bdev),
+		.device_dev_state = offsetof(struct btrfs_device, dev_state),
+		.bio_size = sizeof(struct bio),
+		.iov_iter_size = sizeof(struct iov_iter),
+		.kiocb_size = sizeof(struct kiocb),
+	};
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Whether bindgen and the compiler of the kernel agree.
+//!
+//! The bindings are made by libclang with the flags of the build. Should these ever not be what the
+//! kernel was built with, structures differ silently; so the layout of what is read and written
+//! from Rust is compared when the module is loaded.
+
+use crate::bindings;
+use core::mem::{
+    offset_of,
+    size_of, //
+};
+use kernel::{
+    bindings as kbindings,
+    prelude::*, //
+};
+
+/// Fails with `ENOEXEC` if a layout differs. Any context.
+pub(crate) fn check() -> Result {
+    // CAST: Sizes and offsets of structures are far below 4 GiB.
+    let rust = bindings::bdio_layout {
+        path_size: size_of::<bindings::btrfs_path>() as u32,
+        inode_vfs_inode: offset_of!(bindings::btrfs_inode, vfs_inode) as u32,
+        inode_io_tree: offset_of!(bindings::btrfs_inode, io_tree) as u32,
+        inode_extent_tree: offset_of!(bindings::btrfs_inode, extent_tree) as u32,
+        inode_runtime_flags: offset_of!(bindings::btrfs_inode, runtime_flags) as u32,
+        fs_info_sectorsize: offset_of!(bindings::btrfs_fs_info, sectorsize) as u32,
+        fs_info_commit_root_sem: offset_of!(bindings::btrfs_fs_info, commit_root_sem) as u32,
+        fs_info_dev_replace: offset_of!(bindings::btrfs_fs_info, dev_replace) as u32,
+        chunk_map_stripes: offset_of!(bindings::btrfs_chunk_map, stripes) as u32,
+        io_stripe_size: size_of::<bindings::btrfs_io_stripe>() as u32,
+        extent_map_size: size_of::<bindings::extent_map>() as u32,
+        device_bdev: offset_of!(bindings::btrfs_device, bdev) as u32,
+        device_dev_state: offset_of!(bindings::btrfs_device, dev_state) as u32,
+        bio_size: size_of::<kbindings::bio>() as u32,
+        iov_iter_size: size_of::<kbindings::iov_iter>() as u32,
+        kiocb_size: size_of::<kbindings::kiocb>() as u32,
+    };
+    let mut c = bindings::bdio_layout::default();
+    // SAFETY: The function fills what it is given.
+    unsafe { bindings::bdio_layout(&mut c) };
+    if c == rust {
+        Ok(())
+    } else {
+        pr_err!("the module was built with other flags than the kernel: structures differ\n");
+        Err(ENOEXEC)
+    }
+}
