@@ -148,13 +148,11 @@ impl<'a> DirectRead<'a> {
         // one on, that does not change while `read_iter` runs: it is a copy in the kernel.
         let ranges = unsafe {
             let first = bindings::bdio_iter_iov(iter);
-            // CAST: At most `UIO_MAXIOV`.
-            let nr = (*iter).__bindgen_anon_2.nr_segs as usize;
-            core::slice::from_raw_parts(first, nr)
+            core::slice::from_raw_parts(first, (*iter).__bindgen_anon_2.nr_segs)
         };
         let bounds = |v: &kbindings::iovec| {
             let start = v.iov_base as usize;
-            (start, start.saturating_add(v.iov_len as usize))
+            (start, start.saturating_add(v.iov_len))
         };
         let ascending = ranges
             .windows(2)

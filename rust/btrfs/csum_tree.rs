@@ -93,15 +93,14 @@ impl Search {
         path.search_commit_root(true);
         // SAFETY: The filesystem is mounted. The semaphore is held over the whole search, so that
         // no commit comes between two of its steps; it is released by the task that took it.
-        let found = unsafe {
+        unsafe {
             let sem = &raw mut (*fs_info).commit_root_sem;
             kbindings::down_read(sem);
             let found = self.run(&mut path, out);
             path.release();
             kbindings::up_read(sem);
             found
-        };
-        found
+        }
     }
 
     /// Searches the present tree.

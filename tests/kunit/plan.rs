@@ -26,7 +26,8 @@ mod tests {
     fn regular_extents() {
         // (extent start, extent length, window start, window length, offset in the window,
         //  expected length and address)
-        let cases: [(u64, u64, u64, usize, usize, Result<(usize, u64), Reason>); 16] = [
+        type Case = (u64, u64, u64, usize, usize, Result<(usize, u64), Reason>);
+        let cases: [Case; 16] = [
             // The window is the extent.
             (0, 4096, 0, 4096, 0, Ok((4096, MIB))),
             // The extent goes on behind the window.
