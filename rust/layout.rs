@@ -36,6 +36,13 @@ pub(crate) fn check() -> Result {
         bio_size: size_of::<kbindings::bio>() as u32,
         iov_iter_size: size_of::<kbindings::iov_iter>() as u32,
         kiocb_size: size_of::<kbindings::kiocb>() as u32,
+        bio_private: offset_of!(kbindings::bio, bi_private) as u32,
+        bio_set_size: size_of::<kbindings::bio_set>() as u32,
+        bio_vec_size: size_of::<kbindings::bio_vec>() as u32,
+        plug_size: size_of::<kbindings::blk_plug>() as u32,
+        completion_size: size_of::<kbindings::completion>() as u32,
+        vfs_inode_mapping: offset_of!(kbindings::inode, i_mapping) as u32,
+        rb_node_size: size_of::<kbindings::rb_node>() as u32,
     };
     let mut c = bindings::bdio_layout::default();
     // SAFETY: The function fills what it is given.

@@ -14,5 +14,6 @@ pub(crate) mod hash;
 pub(crate) mod layout;
 pub(crate) mod memalloc;
 pub(crate) mod read;
+pub(crate) mod task;
 pub(crate) mod trace;
 pub(crate) mod user_pages;

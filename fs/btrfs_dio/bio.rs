@@ -40,6 +40,7 @@ use crate::{
             extent_lock::ExtentLock,
             fs::FsInfo,
         },
+        task,
         user_pages::{
             Cursor,
             UserPages, //
@@ -54,10 +55,7 @@ use crate::{
         Place, //
     },
 };
-use kernel::{
-    current,
-    prelude::*, //
-};
+use kernel::prelude::*;
 
 /// A stretch of a window that lies together on a device. In bytes.
 pub(crate) struct Run<'a> {
@@ -168,7 +166,7 @@ fn choose<'h>(map: &ChunkMap<'h>, place: &Place, hold: &DeviceHold<'_>) -> Optio
         return map.stripe(place.first);
     }
     let nth = |n: u32| map.stripe(place.first.saturating_add(n));
-    let chosen = mirror::by_pid(current!().pid(), place.copies, |n| match nth(n) {
+    let chosen = mirror::by_pid(task::current_pid(), place.copies, |n| match nth(n) {
         Some(stripe) if !stripe.device.is_present() => Copy::Missing,
         Some(stripe) if stripe.device.is_avoided(hold) => Copy::Avoided,
         Some(_) => Copy::Good,

@@ -88,6 +88,13 @@ struct bdio_layout {
 	u32 bio_size;
 	u32 iov_iter_size;
 	u32 kiocb_size;
+	u32 bio_private;
+	u32 bio_set_size;
+	u32 bio_vec_size;
+	u32 plug_size;
+	u32 completion_size;
+	u32 vfs_inode_mapping;
+	u32 rb_node_size;
 };
 
 void bdio_layout(struct bdio_layout *layout);
@@ -98,6 +105,9 @@ void bdio_memalloc_nofs_restore(unsigned int flags);
 
 /* rcu.c */
 void bdio_synchronize_tails(void);
+
+/* task.c */
+int bdio_current_pid(void);
 
 /* trace.c */
 void bdio_trace_read_begin(const struct inode *inode, loff_t offset, size_t length);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 #include <linux/bio.h>
+#include <linux/blkdev.h>
+#include <linux/completion.h>
 #include <linux/fs.h>
 #include <linux/uio.h>
 #include "btrfs_inode.h"
@@ -30,5 +32,12 @@ void bdio_layout(struct bdio_layout *layout)
 		.bio_size = sizeof(struct bio),
 		.iov_iter_size = sizeof(struct iov_iter),
 		.kiocb_size = sizeof(struct kiocb),
+		.bio_private = offsetof(struct bio, bi_private),
+		.bio_set_size = sizeof(struct bio_set),
+		.bio_vec_size = sizeof(struct bio_vec),
+		.plug_size = sizeof(struct blk_plug),
+		.completion_size = sizeof(struct completion),
+		.vfs_inode_mapping = offsetof(struct inode, i_mapping),
+		.rb_node_size = sizeof(struct rb_node),
 	};
 }
