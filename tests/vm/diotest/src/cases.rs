@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The groups of cases, and how they are run.
+
+mod declines;
+mod eof;
+mod faults;
+mod large;
+mod matrix;
+mod mirror;
+mod oracle;
+mod races;
+mod trace;
+mod unload;
+mod vectored;
+
+use crate::env::Env;
+use crate::ktap::Ktap;
+use crate::module;
+use anyhow::{Result, anyhow, bail};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// What runs a case.
+pub type Run = Box<dyn FnOnce(&Env) -> Result<()> + Send>;
+
+/// A case: its name within its group, and what runs it.
+pub struct Case {
+    name: String,
+    run: Run,
+}
+
+impl Case {
+    /// A case.
+    pub fn new(
+        name: impl Into<String>,
+        run: impl FnOnce(&Env) -> Result<()> + Send + 'static,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            run: Box::new(run),
+        }
+    }
+}
+
+/// Cases that belong together.
+pub struct Group {
+    pub name: &'static str,
+    cases: fn(&Env) -> Vec<Case>,
+}
+
+/// Every group, in the order they are run.
+pub const GROUPS: [Group; 11] = [
+    group("oracle", oracle::cases),
+    group("matrix", matrix::cases),
+    group("eof", eof::cases),
+    group("vectored", vectored::cases),
+    group("large", large::cases),
+    group("declines", declines::cases),
+    group("faults", faults::cases),
+    group("mirror", mirror::cases),
+    group("races", races::cases),
+    group("unload", unload::cases),
+    group("trace", trace::cases),
+];
+
+/// No case takes this long, on any kernel, unless it hangs.
+const LIMIT: Duration = Duration::from_secs(600);
+
+const fn group(name: &'static str, cases: fn(&Env) -> Vec<Case>) -> Group {
+    Group { name, cases }
+}
+
+/// Runs the named groups, or all. Whether everything passed.
+pub fn run(env: Env, names: &[String]) -> Result<bool> {
+    for name in names {
+        if !GROUPS.iter().any(|g| g.name == name) {
+            bail!("no such group: {name}");
+        }
+    }
+    let mut cases = Vec::new();
+    for group in &GROUPS {
+        if names.is_empty() || names.iter().any(|n| n == group.name) {
+            for case in (group.cases)(&env) {
+                cases.push((format!("{}.{}", group.name, case.name), case.run));
+            }
+        }
+    }
+    if let Some(only) = &env.only {
+        cases.retain(|(name, _)| name.contains(only.as_str()));
+    }
+    let mut ktap = Ktap::default();
+    ktap.plan(cases.len());
+    for (name, case) in cases {
+        let env = Env {
+            case: name,
+            ..env.clone()
+        };
+        ktap.begin(&env);
+        let start = Instant::now();
+        let (hung, result) = watched(env.clone(), case);
+        ktap.result(&env, &result, start.elapsed().as_secs_f32());
+        if hung {
+            bail!("{}: hangs, giving up", env.case);
+        }
+        module::restore(&env);
+    }
+    Ok(ktap.passed())
+}
+
+/// Runs a case in a thread of its own. One that takes too long is left behind,
+/// after asking the kernel where its tasks are stuck.
+fn watched(env: Env, case: Run) -> (bool, Result<()>) {
+    let (sender, receiver) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let result = case(&env);
+        let _ = sender.send(());
+        result
+    });
+    match receiver.recv_timeout(LIMIT) {
+        Err(mpsc::RecvTimeoutError::Timeout) => {
+            let _ = std::fs::write("/proc/sysrq-trigger", "w");
+            (true, Err(anyhow!("no end after {} s", LIMIT.as_secs())))
+        }
+        _ => match thread.join() {
+            Ok(result) => (false, result),
+            Err(_) => (false, Err(anyhow!("panicked, see above"))),
+        },
+    }
+}

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Copies that are wrong and devices that fail: the reader gets the right data
+//! from another copy, or EIO if there is none; the module hands the read over
+//! and says why; what mainline repairs and counts, it still does.
+
+use super::Case;
+use crate::buffer::BLOCK;
+use crate::device::Mapped;
+use crate::env::Env;
+use crate::fs::{Csum, Fs, Spec};
+use crate::mirrors::{Placed, as_reader_of, device_stats};
+use crate::model::Model;
+use crate::module;
+use crate::read::Request;
+use crate::subject::Subject;
+use anyhow::{Context, Result, ensure};
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+/// Blocks of the file, and those of them that go bad.
+const BLOCKS: usize = 64;
+const BAD: Range<usize> = 20..23;
+
+pub fn cases(_: &Env) -> Vec<Case> {
+    let mut cases = Vec::new();
+    let corrupt = [
+        ("raid1", Csum::Crc32c),
+        ("raid1", Csum::Sha256),
+        ("raid10", Csum::Blake2),
+        ("raid1c3", Csum::Xxhash),
+        ("dup", Csum::Crc32c),
+    ];
+    for (profile, csum) in corrupt {
+        let name = format!("corrupt-{profile}-{}", csum.name());
+        let spec = Spec::new(profile, csum);
+        cases.push(Case::new(name, move |env| corrupt_copy(env, &spec)));
+    }
+    for profile in ["single", "raid1", "dup"] {
+        let name = format!("hopeless-{profile}");
+        cases.push(Case::new(name, move |env| hopeless(env, profile)));
+    }
+    cases.push(Case::new("dm_error", |env| {
+        device_error(env, Failing::Error)
+    }));
+    cases.push(Case::new("dm_dust", |env| device_error(env, Failing::Dust)));
+    cases.push(Case::new("dm_error_single", dm_error_single));
+    cases.push(Case::new("dm_error_dup", dm_error_dup));
+    cases
+}
+
+fn file_on(env: &Env, fs: &Fs) -> Result<(Model, Placed)> {
+    let mut file = Model::create(fs.path("file"))?;
+    file.write_random(&mut env.rng(0), 0, BLOCKS * BLOCK)?;
+    file.sync()?;
+    let placed = Placed::find(fs, &file)?;
+    Ok((file, placed))
+}
+
+/// A read that includes the bad blocks, and ends before the file does.
+fn across() -> Request {
+    Request::pread(8 * BLOCK as u64, 40 * BLOCK)
+}
+
+/// What a reader of a damaged file left behind.
+#[derive(Debug, PartialEq, Eq)]
+struct Aftermath {
+    repaired: bool,
+    device_stats: Vec<String>,
+}
+
+/// Damages one copy and reads as a task that gets this copy and as one that
+/// does not. Twice: with the module and without; both must end alike.
+fn corrupt_copy(env: &Env, spec: &Spec) -> Result<()> {
+    let mut fs = Fs::make(env, spec)?;
+    let (file, placed) = file_on(env, &fs)?;
+    let copies = placed.blocks[0].len() as u32;
+    for bad in 0..copies {
+        for reader in 0..copies {
+            let with = damaged(env, &mut fs, &file, &placed, bad, reader)?;
+            let unloaded = Env {
+                module: false,
+                ..env.clone()
+            };
+            let without = module::without(env, || {
+                damaged(&unloaded, &mut fs, &file, &placed, bad, reader)
+            })?;
+            let at = format!("copy {bad} bad, reader of {reader}");
+            ensure!(with == without, "{at}: {with:?}, mainline {without:?}");
+        }
+    }
+    Ok(())
+}
+
+fn damaged(
+    env: &Env,
+    fs: &mut Fs,
+    file: &Model,
+    placed: &Placed,
+    bad: u32,
+    reader: u32,
+) -> Result<Aftermath> {
+    let copies = placed.blocks[0].len() as u32;
+    fs.btrfs(["device", "stats", "-z"])?;
+    placed.spoil(fs, file, BAD, bad as usize)?;
+    // Of DUP, all read the first.
+    let hit = if fs.spec.profile.name == "dup" {
+        bad == 0
+    } else {
+        bad == reader
+    };
+    let at = format!("copy {bad} bad, reader of {reader}");
+    let subject = Subject::open(env, file)?;
+    as_reader_of(copies, reader, || noticed(&subject, hit, "checksum")).context(at.clone())?;
+    drop(subject);
+    let repaired = placed.sound(fs, file, BAD, bad as usize)?;
+    ensure!(repaired == hit, "{at}: repaired: {repaired}");
+    Ok(Aftermath {
+        repaired,
+        device_stats: device_stats(fs)?,
+    })
+}
+
+/// Reads across the damage. The data is right; if the damage was met, the
+/// module handed the read over for `reason`.
+fn noticed(subject: &Subject<'_>, hit: bool, reason: &str) -> Result<()> {
+    let request = across();
+    let (outcome, moved) = subject.observe(&request)?;
+    let verdict = outcome.verify(&request, subject.wanted(&request), false);
+    subject.judge(&request, verdict)?;
+    let Some(moved) = moved else { return Ok(()) };
+    let at = subject.at(&request);
+    if !hit {
+        let good = moved.get("reads") == 1 && moved.get("declined") == 0;
+        ensure!(good, "{at}: sound copy, but not served: {moved}");
+        return Ok(());
+    }
+    let counter = match reason {
+        "checksum" => "csum_mismatches",
+        _ => "io_errors",
+    };
+    let good = moved.reasons() == [reason] && moved.get("reads") == 0 && moved.get(counter) > 0;
+    ensure!(
+        good,
+        "{at}: wanted declined_{reason} and {counter}: {moved}"
+    );
+    Ok(())
+}
+
+/// No copy is right: EIO, and everything around the damage still reads.
+fn hopeless(env: &Env, profile: &str) -> Result<()> {
+    let mut fs = Fs::make(env, &Spec::new(profile, Csum::Crc32c))?;
+    let (file, placed) = file_on(env, &fs)?;
+    let copies = placed.blocks[0].len();
+    placed.lay(&mut fs, &file, BAD, &vec![Some(0xbb); copies])?;
+    let subject = Subject::open(env, &file)?;
+    for reader in 0..copies as u32 {
+        as_reader_of(copies as u32, reader, || {
+            let request = across();
+            let (outcome, _) = subject.observe(&request)?;
+            let errno = outcome.result.err().and_then(|e| e.raw_os_error());
+            ensure!(
+                errno == Some(libc::EIO),
+                "{}: {errno:?}, wanted EIO",
+                subject.at(&request)
+            );
+            subject.read(&Request::pread(0, BAD.start * BLOCK))?;
+            subject.read(&Request::pread((BAD.end * BLOCK) as u64, 30 * BLOCK))
+        })?;
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy)]
+enum Failing {
+    /// Reads and writes fail.
+    Error,
+    /// Reads fail until the block is written.
+    Dust,
+}
+
+/// One leg of a mirror fails under the file.
+fn device_error(env: &Env, failing: Failing) -> Result<()> {
+    let disks = env.take(2)?.to_vec();
+    let mut ends = Vec::new();
+    for bad in [0usize, 1] {
+        let mapped = Mapped::new("diotest", &disks[bad])?;
+        let mut devices = disks.clone();
+        devices[bad] = mapped.path();
+        let spec = Spec::new("raid1", Csum::Crc32c);
+        let mut fs = Fs::make_on(env, &spec, devices)?;
+        let (file, placed) = file_on(env, &fs)?;
+        fs.remount()?;
+        let subject = Subject::open(env, &file)?;
+        // The copy on that device, which need not have its number.
+        let on = |p: &crate::chunks::Place| p.device == bad as u64 + 1;
+        let places = &placed.blocks[BAD.start];
+        let copy = places.iter().position(on).context("a copy on it")? as u32;
+        let (offset, len) = (places[copy as usize].offset, (BAD.len() * BLOCK) as u64);
+        match failing {
+            Failing::Error => mapped.fail(&[(offset, len)])?,
+            Failing::Dust => mapped.dust(offset, len)?,
+        }
+        as_reader_of(2, 1 - copy, || noticed(&subject, false, "io"))?;
+        as_reader_of(2, copy, || noticed(&subject, true, "io"))?;
+        if matches!(failing, Failing::Dust) {
+            // What was repaired is written, and so can be read again.
+            let whole = placed.sound(&fs, &file, BAD, copy as usize)?;
+            ensure!(whole, "copy {copy} was not repaired");
+            as_reader_of(2, copy, || noticed(&subject, false, "io"))?;
+        }
+        drop(subject);
+        // Which device it was is not part of what is compared.
+        let kinds = |l: &String| l.split('.').next_back().map(str::to_owned);
+        ends.push(
+            device_stats(&fs)?
+                .iter()
+                .filter_map(kinds)
+                .collect::<BTreeSet<_>>(),
+        );
+        fs.umount()?;
+    }
+    ensure!(
+        ends[0] == ends[1] && !ends[0].is_empty(),
+        "device stats: {ends:?}"
+    );
+    Ok(())
+}
+
+/// The only copy fails: EIO for what includes it, nothing else.
+fn dm_error_single(env: &Env) -> Result<()> {
+    one_device(env, "single")
+}
+
+/// Both copies on one device fail.
+fn dm_error_dup(env: &Env) -> Result<()> {
+    one_device(env, "dup")
+}
+
+fn one_device(env: &Env, profile: &str) -> Result<()> {
+    let mapped = Mapped::new("diotest", &env.take(1)?[0])?;
+    let spec = Spec::new(profile, Csum::Crc32c);
+    let mut fs = Fs::make_on(env, &spec, vec![mapped.path()])?;
+    let (file, placed) = file_on(env, &fs)?;
+    fs.remount()?;
+    let subject = Subject::open(env, &file)?;
+    let places = &placed.blocks[BAD.start];
+    let ranges: Vec<_> = places
+        .iter()
+        .map(|p| (p.offset, (BAD.len() * BLOCK) as u64))
+        .collect();
+    mapped.fail(&ranges)?;
+    let request = across();
+    let (outcome, _) = subject.observe(&request)?;
+    let errno = outcome.result.err().and_then(|e| e.raw_os_error());
+    ensure!(
+        errno == Some(libc::EIO),
+        "{}: {errno:?}, wanted EIO",
+        subject.at(&request)
+    );
+    subject.read(&Request::pread(0, BAD.start * BLOCK))?;
+    drop(subject);
+    fs.umount()
+}

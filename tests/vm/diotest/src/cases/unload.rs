@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The module comes and goes under load: no reader notices, nothing is left.
+
+use super::Case;
+use crate::env::{Env, skip};
+use crate::fs::{self, Csum, Fs, Spec};
+use crate::module;
+use crate::race::{self, Arena, write_at};
+use crate::stats::Stats;
+use anyhow::{Context, Result, ensure};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+pub fn cases(_: &Env) -> Vec<Case> {
+    vec![
+        Case::new("idle", idle),
+        Case::new("readers", readers),
+        Case::new("readers_and_writer", readers_and_writer),
+        Case::new("fio", fio),
+    ]
+}
+
+/// Unloads, waits, loads, and waits until something is served again.
+fn cycle(env: &Env) -> Result<()> {
+    retried(module::unload)?;
+    std::thread::sleep(Duration::from_millis(20));
+    module::load(env)?;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while Stats::read()?.get("reads") == 0 {
+        ensure!(Instant::now() < deadline, "loaded, but nothing is served");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// rmmod(8) of a module somebody is inside of may say so.
+fn retried(mut f: impl FnMut() -> Result<()>) -> Result<()> {
+    for _ in 0..1000 {
+        match f() {
+            Err(e) if is_busy(&e) => std::thread::sleep(Duration::from_millis(10)),
+            other => return other,
+        }
+    }
+    f().context("busy for 10 s")
+}
+
+fn is_busy(error: &anyhow::Error) -> bool {
+    let errno = error
+        .downcast_ref::<std::io::Error>()
+        .and_then(|e| e.raw_os_error());
+    errno == Some(libc::EAGAIN)
+}
+
+fn able(env: &Env) -> Result<()> {
+    if !env.module {
+        return Err(skip("no module to unload"));
+    }
+    match env.ko {
+        Some(_) => Ok(()),
+        None => Err(skip("needs --ko or BTRFS_DIO_KO")),
+    }
+}
+
+/// Without any reader, many times.
+fn idle(env: &Env) -> Result<()> {
+    able(env)?;
+    for _ in 0..env.scaled(20) {
+        module::unload()?;
+        module::load(env)?;
+        let fresh = Stats::read()?;
+        ensure!(fresh.get("reads") == 0, "counters survived: {fresh}");
+    }
+    Ok(())
+}
+
+fn arena(env: &Env) -> Result<(Fs, Arena)> {
+    able(env)?;
+    let fs = Fs::make(env, &Spec::new("raid1", Csum::Crc32c))?;
+    let arena = Arena::create(fs.path("raced"), 192)?;
+    Ok((fs, arena))
+}
+
+/// Under readers of a file that does not change.
+fn readers(env: &Env) -> Result<()> {
+    let (mut fs, arena) = arena(env)?;
+    race::run_uncounted(env, &arena, 8, |_, _| cycle(env))?;
+    race::settle(&mut fs, &arena)
+}
+
+/// Under readers of a file that does.
+fn readers_and_writer(env: &Env) -> Result<()> {
+    let (mut fs, arena) = arena(env)?;
+    let file = arena.file()?;
+    race::run_uncounted(env, &arena, 8, |_, rng| {
+        for _ in 0..4 {
+            let (first, count) = arena.range(rng, 24);
+            arena.write(first, count, |bytes| {
+                write_at(&file, bytes, first as u64 * 4096)
+            })?;
+        }
+        cycle(env)
+    })?;
+    drop(file);
+    race::settle(&mut fs, &arena)
+}
+
+/// Under fio, which verifies what it reads.
+fn fio(env: &Env) -> Result<()> {
+    able(env)?;
+    let fs = Fs::make(env, &Spec::new("raid1", Csum::Crc32c))?;
+    let runtime = format!("--runtime={}", env.duration(10).as_secs().max(3));
+    let filename = format!("--filename={}", fs::path(&fs.path("fio")));
+    let job = [
+        "--name=job",
+        &filename,
+        "--size=4m",
+        "--bs=8k",
+        "--direct=1",
+        "--ioengine=psync",
+        "--verify=crc32c",
+        "--verify_fatal=1",
+        "--randseed=1",
+        "--output-format=terse",
+    ];
+    fs::run(
+        "fio",
+        job.into_iter().chain(["--rw=write", "--do_verify=0"]),
+    )?;
+    fs.sync()?;
+    let mut child = Command::new("fio")
+        .args(job)
+        .args(["--rw=randread", "--time_based", "--norandommap", &runtime])
+        .stdout(Stdio::null())
+        .spawn()
+        .context("fio")?;
+    let mut cycles = 0;
+    let outcome = loop {
+        if let Some(status) = child.try_wait()? {
+            break Ok(status);
+        }
+        // Something is served again, unless fio is just about to end.
+        retried(module::unload)?;
+        std::thread::sleep(Duration::from_millis(20));
+        if let Err(error) = module::load(env) {
+            break Err(error);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        cycles += u32::from(Stats::read()?.get("reads") > 0);
+    };
+    if outcome.is_err() {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    let status = outcome?;
+    eprintln!("# {}: {cycles} times served again", env.case);
+    ensure!(status.success(), "fio: {status}");
+    ensure!(cycles > 1, "fio was not served between unloads");
+    Ok(())
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where on which device every copy of a byte is: the chunk tree, read with
+//! `BTRFS_IOC_TREE_SEARCH_V2` and worked out here, independently of the kernel.
+
+use crate::sys;
+use anyhow::{Context, Result, bail, ensure};
+use std::fs::File;
+use std::path::Path;
+
+/// A place on a device of a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The device, counted from one in the order mkfs was given them.
+    pub device: u64,
+    pub offset: u64,
+}
+
+/// A chunk of the file system's address space.
+#[derive(Debug)]
+struct Chunk {
+    start: u64,
+    len: u64,
+    flags: u64,
+    sub_stripes: usize,
+    stripes: Vec<Place>,
+}
+
+/// All chunks of a file system.
+#[derive(Debug)]
+pub struct Chunks(Vec<Chunk>);
+
+/// `BTRFS_IOC_TREE_SEARCH_V2`, `_IOWR(0x94, 17, struct btrfs_ioctl_search_args_v2)`.
+const TREE_SEARCH_V2: u64 = 0xc070_9411;
+const CHUNK_TREE: u64 = 3;
+const CHUNK_ITEM: u32 = 228;
+const HEADER: usize = 32;
+const STRIPE_LEN: u64 = 64 << 10;
+const RAID0: u64 = 1 << 3;
+const RAID10: u64 = 1 << 6;
+const PARITY: u64 = 3 << 7;
+/// RAID1, DUP, RAID1C3 and RAID1C4.
+const COPIES: u64 = 1 << 4 | 1 << 5 | 3 << 9;
+
+#[repr(C)]
+struct Search {
+    tree: u64,
+    objectid: [u64; 2],
+    offset: [u64; 2],
+    transid: [u64; 2],
+    types: [u32; 2],
+    items: u32,
+    unused: u32,
+    unused64: [u64; 4],
+    buf_size: u64,
+    buf: [u8; 1 << 16],
+}
+
+fn le64(bytes: &[u8], at: usize) -> Result<u64> {
+    let field = bytes.get(at..at + 8).context("item too short")?;
+    Ok(u64::from_le_bytes(field.try_into()?))
+}
+
+fn le16(bytes: &[u8], at: usize) -> Result<usize> {
+    let field = bytes.get(at..at + 2).context("item too short")?;
+    Ok(u16::from_le_bytes(field.try_into()?).into())
+}
+
+impl Chunk {
+    fn parse(start: u64, item: &[u8]) -> Result<Self> {
+        let stripe = |i: usize| {
+            let at = 48 + i * 32;
+            Ok(Place {
+                device: le64(item, at)?,
+                offset: le64(item, at + 8)?,
+            })
+        };
+        Ok(Self {
+            start,
+            len: le64(item, 0)?,
+            flags: le64(item, 24)?,
+            sub_stripes: le16(item, 46)?,
+            stripes: (0..le16(item, 44)?).map(stripe).collect::<Result<_>>()?,
+        })
+    }
+
+    /// Every copy of the byte at `within` this chunk, in the order of mirrors.
+    fn copies(&self, within: u64) -> Result<Vec<Place>> {
+        let stripes = self.stripes.as_slice();
+        ensure!(self.flags & PARITY == 0, "parity is not mapped here");
+        let (stripe, rest) = (within / STRIPE_LEN, within % STRIPE_LEN);
+        let (sources, offset) = if self.flags & RAID10 != 0 {
+            let pairs = (stripes.len() / self.sub_stripes) as u64;
+            let first = (stripe % pairs) as usize * self.sub_stripes;
+            let row = stripe / pairs * STRIPE_LEN;
+            (&stripes[first..first + self.sub_stripes], row + rest)
+        } else if self.flags & RAID0 != 0 {
+            let devices = stripes.len() as u64;
+            let device = (stripe % devices) as usize;
+            let row = stripe / devices * STRIPE_LEN;
+            (&stripes[device..=device], row + rest)
+        } else if self.flags & COPIES != 0 {
+            (stripes, within)
+        } else {
+            (&stripes[..1], within)
+        };
+        let place = |s: &Place| Place {
+            device: s.device,
+            offset: s.offset + offset,
+        };
+        Ok(sources.iter().map(place).collect())
+    }
+}
+
+impl Chunks {
+    /// Reads the chunk tree of the file system mounted at `mnt`.
+    pub fn read(mnt: &Path) -> Result<Self> {
+        let file = File::open(mnt)?;
+        let mut search = Box::new(Search {
+            tree: CHUNK_TREE,
+            objectid: [256, 256],
+            offset: [0, u64::MAX],
+            transid: [0, u64::MAX],
+            types: [CHUNK_ITEM, CHUNK_ITEM],
+            items: 4096,
+            unused: 0,
+            unused64: [0; 4],
+            buf_size: 1 << 16,
+            buf: [0; 1 << 16],
+        });
+        // SAFETY: A search header and a buffer of the size it says.
+        unsafe { sys::ioctl(&file, TREE_SEARCH_V2, &mut *search) }.context("TREE_SEARCH_V2")?;
+        let mut chunks = Vec::new();
+        let mut at = 0;
+        for _ in 0..search.items {
+            let start = le64(&search.buf, at + 16)?;
+            let len = (le64(&search.buf, at + 24)? >> 32) as usize;
+            let item = search.buf.get(at + HEADER..at + HEADER + len);
+            chunks.push(Chunk::parse(start, item.context("truncated")?)?);
+            at += HEADER + len;
+        }
+        Ok(Self(chunks))
+    }
+
+    /// Every copy of the byte at `logical`, in the order of mirrors.
+    pub fn copies(&self, logical: u64) -> Result<Vec<Place>> {
+        for chunk in &self.0 {
+            if (chunk.start..chunk.start + chunk.len).contains(&logical) {
+                return chunk.copies(logical - chunk.start);
+            }
+        }
+        bail!("no chunk at {logical}")
+    }
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Devices as they are under a file system: their bytes, and device-mapper
+//! devices that fail where they are told to.
+
+use crate::buffer::{BLOCK, Region};
+use crate::chunks::Place;
+use crate::env::skip;
+use crate::fs::{self, Fs};
+use anyhow::{Context, Result, ensure};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+fn open(path: &Path, write: bool) -> Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(write)
+        .custom_flags(libc::O_DIRECT)
+        .open(path)
+        .with_context(|| path.display().to_string())
+}
+
+/// The device of `fs` that a place is on.
+fn of<'a>(fs: &'a Fs, place: &Place) -> Result<&'a Path> {
+    let device = fs.devices.get(place.device as usize - 1);
+    Ok(device.context("a device mkfs was not given")?)
+}
+
+/// The block at `place`, past all caches.
+pub fn read_block(fs: &Fs, place: &Place) -> Result<Vec<u8>> {
+    let mut region = Region::new(BLOCK)?;
+    open(of(fs, place)?, false)?.read_exact_at(region.bytes_mut(), place.offset)?;
+    Ok(region.bytes().to_vec())
+}
+
+/// Overwrites the block at `place`, past all caches. `fs` must not be mounted.
+pub fn write_block(fs: &Fs, place: &Place, bytes: &[u8]) -> Result<()> {
+    let mut region = Region::new(BLOCK)?;
+    region.bytes_mut().copy_from_slice(bytes);
+    open(of(fs, place)?, true)?.write_all_at(region.bytes(), place.offset)?;
+    Ok(())
+}
+
+/// Size of a device in bytes.
+pub fn size(path: &Path) -> Result<u64> {
+    use std::io::{Seek, SeekFrom};
+    Ok(File::open(path)?.seek(SeekFrom::End(0))?)
+}
+
+/// A device-mapper device. Removed on drop.
+pub struct Mapped {
+    name: String,
+    below: PathBuf,
+    sectors: u64,
+}
+
+impl Mapped {
+    /// A device that passes everything through to `below`.
+    pub fn new(name: &str, below: &Path) -> Result<Self> {
+        if dmsetup(["version"]).is_err() {
+            return Err(skip("a kernel without device-mapper"));
+        }
+        let sectors = size(below)? / 512;
+        let table = format!("0 {sectors} linear {} 0", below.display());
+        dmsetup(["create", name, "--table", &table])?;
+        Ok(Self {
+            name: name.into(),
+            below: below.into(),
+            sectors,
+        })
+    }
+
+    pub fn path(&self) -> PathBuf {
+        Path::new("/dev/mapper").join(&self.name)
+    }
+
+    fn linear(&self, start: u64, len: u64) -> String {
+        format!("{start} {len} linear {} {start}", self.below.display())
+    }
+
+    fn load(&self, table: &str) -> Result<()> {
+        dmsetup(["suspend", "--noflush", "--nolockfs", &self.name])?;
+        let loaded = dmsetup(["load", &self.name, "--table", table]);
+        dmsetup(["resume", &self.name])?;
+        loaded.map(drop)
+    }
+
+    /// From now on, reads and writes of these ranges, each an offset and a
+    /// length in order, fail.
+    pub fn fail(&self, ranges: &[(u64, u64)]) -> Result<()> {
+        let mut table = Vec::new();
+        let mut at = 0;
+        for (offset, len) in ranges {
+            let (start, len) = (offset / 512, len / 512);
+            ensure!(at < start && start + len < self.sectors, "ranges in order");
+            table.push(self.linear(at, start - at));
+            table.push(format!("{start} {len} error"));
+            at = start + len;
+        }
+        table.push(self.linear(at, self.sectors - at));
+        self.load(&table.join("\n"))
+    }
+
+    /// From now on, reads of these bytes fail until they are written.
+    pub fn dust(&self, offset: u64, len: u64) -> Result<()> {
+        let table = format!("0 {} dust {} 0 512", self.sectors, self.below.display());
+        self.load(&table)?;
+        for sector in offset / 512..(offset + len) / 512 {
+            dmsetup(["message", &self.name, "0", &format!("addbadblock {sector}")])?;
+        }
+        dmsetup(["message", &self.name, "0", "enable"]).map(drop)
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        if let Err(error) = dmsetup(["remove", "--retry", &self.name]) {
+            eprintln!("# {error:#}");
+        }
+    }
+}
+
+/// Nobody waits for udev: it may not be there.
+fn dmsetup<'a>(args: impl IntoIterator<Item = &'a str>) -> Result<String> {
+    fs::run(
+        "dmsetup",
+        ["--noudevsync", "--noudevrules"].into_iter().chain(args),
+    )
+}

@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Direct readers against anything that changes a file or moves it about.
+//!
+//! For each block the writers note, before a change, the version it will have,
+//! and, after it, that it has it. A reader may get any version from the last
+//! one noted complete before it began to the last one begun when it ended.
+//! Odd versions are data, even ones zeros (a hole, or never written).
+//!
+//! A read of the page cache may mix versions within a block, and may end where
+//! the file ended for a moment; a read served directly may not. So there may be
+//! no more such reads than reads that the module declined.
+
+use crate::blocks::{self, Found, Version};
+use crate::buffer::{BLOCK, Region};
+use crate::env::Env;
+use crate::fs::Fs;
+use crate::model;
+use crate::stats::Stats;
+use crate::sys;
+use anyhow::{Result, bail, ensure};
+use rand::{RngExt, rngs::SmallRng};
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::Instant;
+
+/// Largest read of a racing reader, in blocks.
+const LARGEST: usize = 48;
+/// Versions of a block a reader may have to choose from, if they may mix.
+const SPAN: u64 = 256;
+
+/// A file under change, and what may be in it.
+pub struct Arena {
+    pub path: PathBuf,
+    id: u64,
+    begun: Vec<AtomicU64>,
+    done: Vec<AtomicU64>,
+    /// Every size the file had or is about to get, in order.
+    sizes: Mutex<Vec<u64>>,
+    /// How many of them are known to be past.
+    sizes_done: AtomicU64,
+    /// Blocks may be zeros, if a version says so.
+    pub zeros: bool,
+    /// Blocks may be zeros from some word on.
+    pub cut: bool,
+    /// Blocks may mix versions: nothing orders stores to mapped memory.
+    pub mixed: bool,
+}
+
+impl Arena {
+    /// Makes a file of `blocks` blocks of version 1, written out.
+    pub fn create(path: PathBuf, blocks: usize) -> Result<Self> {
+        let id = 0x6469_6f74_6573_7400 + path.as_os_str().len() as u64;
+        let counters = || (0..blocks).map(|_| AtomicU64::new(0)).collect();
+        let arena = Self {
+            id,
+            begun: counters(),
+            done: counters(),
+            sizes: Mutex::new(vec![(blocks * BLOCK) as u64]),
+            sizes_done: AtomicU64::new(0),
+            zeros: false,
+            cut: false,
+            mixed: false,
+            path,
+        };
+        let file = File::create_new(&arena.path)?;
+        arena.write(0, blocks, |bytes| write_at(&file, bytes, 0))?;
+        file.sync_all()?;
+        Ok(arena)
+    }
+
+    pub fn blocks(&self) -> usize {
+        self.begun.len()
+    }
+
+    /// Opens the file for changing it.
+    pub fn file(&self) -> Result<File> {
+        Ok(File::options().read(true).write(true).open(&self.path)?)
+    }
+
+    /// The next version of `count` blocks from `first`, as bytes.
+    pub fn next(&self, first: usize, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count * BLOCK];
+        for (i, block) in bytes.chunks_exact_mut(BLOCK).enumerate() {
+            let version = (self.begun[first + i].load(SeqCst) + 1) | 1;
+            self.begun[first + i].store(version, SeqCst);
+            self.version(first + i, version).fill(block);
+        }
+        bytes
+    }
+
+    /// What a block is to be in a version.
+    pub fn version(&self, block: usize, version: u64) -> Version {
+        Version {
+            file: self.id,
+            block: block as u64,
+            version,
+        }
+    }
+
+    /// Notes that what was begun of these blocks is done.
+    pub fn done(&self, first: usize, count: usize) {
+        for i in first..first + count {
+            self.done[i].store(self.begun[i].load(SeqCst), SeqCst);
+        }
+    }
+
+    /// Writes the next version of some blocks, by `write`.
+    pub fn write(
+        &self,
+        first: usize,
+        count: usize,
+        write: impl FnOnce(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let bytes = self.next(first, count);
+        write(&bytes)?;
+        self.done(first, count);
+        Ok(())
+    }
+
+    /// Makes zeros of some blocks, by `zero`.
+    pub fn zero(
+        &self,
+        first: usize,
+        count: usize,
+        zero: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        for i in first..first + count {
+            let version = self.begun[i].load(SeqCst);
+            self.begun[i].store(version + (version & 1), SeqCst);
+        }
+        zero()?;
+        self.done(first, count);
+        Ok(())
+    }
+
+    /// Changes the size.
+    pub fn resize(&self, file: &File, size: u64) -> Result<()> {
+        let mut sizes = self.sizes.lock().expect("not poisoned");
+        sizes.push(size);
+        let last = sizes.len() as u64 - 1;
+        drop(sizes);
+        file.set_len(size)?;
+        self.sizes_done.store(last, SeqCst);
+        Ok(())
+    }
+
+    /// A random range of blocks: the first and how many.
+    pub fn range(&self, rng: &mut SmallRng, most: usize) -> (usize, usize) {
+        let count = rng.random_range(1..=most.min(self.blocks()));
+        (rng.random_range(0..=self.blocks() - count), count)
+    }
+
+    /// Checks one block of a read. Whether it is one version, not a mix.
+    fn check(&self, i: usize, bytes: &[u8], low: u64, high: u64) -> Result<bool, String> {
+        let may_be_zero = self.zeros && (low & 1 == 0 || high > low);
+        let found = blocks::identify(bytes, self.id, i as u64);
+        let before = low.saturating_sub(1);
+        // A block that was cut still has the beginning of the version before.
+        let cut = |v| self.cut && may_be_zero && (before..=high).contains(&v);
+        let part = bytes.len() < BLOCK;
+        let good = match found {
+            Found::Zeros => may_be_zero,
+            Found::Short => self.cut || low & 1 == 1 || high > low,
+            Found::Whole(v) => (low..=high).contains(&v) || part && cut(v),
+            Found::Cut(v) => cut(v),
+            Found::Wrong(_) => false,
+        };
+        if good {
+            return Ok(true);
+        }
+        let low = if self.cut { before } else { low };
+        if self.is_mix(i, bytes, low, high, may_be_zero) {
+            return Ok(self.mixed);
+        }
+        Err(format!(
+            "block {i} is {found:?}, may be version {low} to {high}"
+        ))
+    }
+
+    /// Whether every byte is of some version: who copies a word while somebody
+    /// else stores it may get some bytes of the old and some of the new.
+    fn is_mix(&self, i: usize, bytes: &[u8], low: u64, high: u64, zero: bool) -> bool {
+        let high = high.min(low + SPAN);
+        let versions: Vec<_> = (low..=high)
+            .filter(|v| v & 1 == 1)
+            .map(|v| self.version(i, v))
+            .collect();
+        bytes.chunks_exact(8).enumerate().all(|(w, got)| {
+            let mut words: Vec<[u8; 8]> =
+                versions.iter().map(|v| v.word(w).to_le_bytes()).collect();
+            if zero {
+                words.push([0; 8]);
+            }
+            (0..8).all(|at| words.iter().any(|word| word[at] == got[at]))
+        })
+    }
+
+    /// Reads `count` blocks from `first` and checks what comes. Whether all of
+    /// it is as a read served directly has to be.
+    fn read(&self, file: &File, region: &mut Region, first: usize, count: usize) -> Result<bool> {
+        let len = count * BLOCK;
+        region.bytes_mut()[..len].fill(crate::buffer::POISON);
+        let low: Vec<u64> = self.done[first..].iter().map(|v| v.load(SeqCst)).collect();
+        let size_low = self.sizes_done.load(SeqCst) as usize;
+        let half = count / 2 * BLOCK;
+        let iov = [region.iovec(0..half), region.iovec(half..len)];
+        let offset = (first * BLOCK) as u64;
+        let at = || format!("offset={offset} length={len} vectors={half},{}", len - half);
+        let got = match sys::preadv(file.as_raw_fd(), &iov, offset as i64, 0) {
+            Ok(got) => got,
+            Err(e) => bail!("{}: {e}", at()),
+        };
+        let sizes = self.sizes.lock().expect("not poisoned")[size_low..].to_vec();
+        let ends = || {
+            sizes
+                .iter()
+                .map(|size| len.min(size.saturating_sub(offset) as usize))
+        };
+        if Some(got) < ends().min() || Some(got) > ends().max() {
+            bail!("{}: returned {got}, sizes {sizes:?}", at());
+        }
+        let mut clean = ends().any(|end| end == got);
+        for (i, bytes) in region.bytes()[..got].chunks(BLOCK).enumerate() {
+            let high = self.begun[first + i].load(SeqCst);
+            match self.check(first + i, bytes, low[i], high) {
+                Ok(whole) => clean &= whole,
+                Err(why) => bail!("{}: {why}", at()),
+            }
+        }
+        Ok(clean)
+    }
+
+    /// Reads the whole file when all is quiet.
+    pub fn check_all(&self) -> Result<()> {
+        let file = model::open_direct(&self.path)?;
+        let mut region = Region::new(LARGEST * BLOCK)?;
+        for first in (0..self.blocks()).step_by(LARGEST) {
+            let count = LARGEST.min(self.blocks() - first);
+            let clean = self.read(&file, &mut region, first, count)?;
+            ensure!(clean || self.mixed, "versions mixed, and nobody writes");
+        }
+        Ok(())
+    }
+}
+
+/// Writes all of `bytes`.
+pub fn write_at(file: &File, bytes: &[u8], offset: u64) -> Result<()> {
+    use std::os::unix::fs::FileExt;
+    Ok(file.write_all_at(bytes, offset)?)
+}
+
+/// What a reader did.
+#[derive(Default)]
+struct Tally {
+    /// Direct reads.
+    reads: u64,
+    /// Those of them that cannot have been served directly.
+    unclean: u64,
+}
+
+/// Reads until told to stop.
+fn reader(arena: &Arena, mut rng: SmallRng, stop: &AtomicBool) -> Result<Tally> {
+    let direct = model::open_direct(&arena.path)?;
+    let buffered = File::open(&arena.path)?;
+    let mut region = Region::new(LARGEST * BLOCK)?;
+    let mut tally = Tally::default();
+    while !stop.load(SeqCst) {
+        let (first, count) = arena.range(&mut rng, LARGEST);
+        // Now and then somebody else brings pages into the cache.
+        let cached = rng.random_range(0..16) == 0;
+        let file = if cached { &buffered } else { &direct };
+        match arena.read(file, &mut region, first, count) {
+            Ok(clean) => {
+                tally.reads += u64::from(!cached);
+                tally.unclean += u64::from(!cached && !clean);
+            }
+            Err(error) => {
+                stop.store(true, SeqCst);
+                let how = if cached { "buffered" } else { "direct" };
+                bail!("file={} {how} {error:#}", arena.path.display());
+            }
+        }
+    }
+    Ok(tally)
+}
+
+/// Runs two readers while `change` is called again and again for `seconds`, at
+/// least twice, with the number of the call. Demands that reads were served.
+pub fn run(
+    env: &Env,
+    arena: &Arena,
+    seconds: u32,
+    change: impl FnMut(u32, &mut SmallRng) -> Result<()>,
+) -> Result<()> {
+    let before = env.module.then(Stats::read).transpose()?;
+    let unclean = run_uncounted(env, arena, seconds, change)?;
+    if let Some(before) = before {
+        let moved = Stats::read()?.since(&before);
+        eprintln!("# {}: {moved}", env.case);
+        ensure!(
+            moved.get("reads") > 0,
+            "nothing was served directly: {moved}"
+        );
+        ensure!(
+            unclean <= moved.get("declined"),
+            "{unclean} reads mixed versions or ended early, counters: {moved}"
+        );
+    }
+    Ok(())
+}
+
+/// The same without a look at the counters. How many direct reads there were
+/// that only the page cache can have served.
+pub fn run_uncounted(
+    env: &Env,
+    arena: &Arena,
+    seconds: u32,
+    mut change: impl FnMut(u32, &mut SmallRng) -> Result<()>,
+) -> Result<u64> {
+    let stop = AtomicBool::new(false);
+    let deadline = Instant::now() + env.duration(seconds);
+    let mut rng = env.rng(200);
+    let mut changes = 0;
+    let tally = std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..2)
+            .map(|i| {
+                let (rng, stop) = (env.rng(201 + i), &stop);
+                scope.spawn(move || reader(arena, rng, stop))
+            })
+            .collect();
+        let mut result = Ok(());
+        while result.is_ok() && !stop.load(SeqCst) && (changes < 2 || Instant::now() < deadline) {
+            result = change(changes, &mut rng);
+            changes += 1;
+        }
+        stop.store(true, SeqCst);
+        let mut all = Tally::default();
+        for reader in readers {
+            let tally = reader.join().expect("a reader that does not panic")?;
+            all.reads += tally.reads;
+            all.unclean += tally.unclean;
+        }
+        result.map(|()| all)
+    })?;
+    let Tally { reads, unclean } = tally;
+    eprintln!(
+        "# {}: {changes} changes, {reads} direct reads, {unclean} unclean",
+        env.case
+    );
+    Ok(unclean)
+}
+
+/// Checks the file once more, as it was written out.
+pub fn settle(fs: &mut Fs, arena: &Arena) -> Result<()> {
+    fs.remount()?;
+    arena.check_all()
+}
+
+/// Opens for writing past the page cache.
+pub fn open_direct_rw(path: &Path) -> Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = File::options();
+    Ok(options
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_DIRECT)
+        .open(path)?)
+}
