@@ -26,7 +26,7 @@ use kernel::{
 };
 
 /// A read that has not been submitted; it becomes one in flight through
-/// [`Submitter::submit`](super::batch::Submitter::submit).
+/// [`Batch::submit`](super::batch::Batch::submit).
 ///
 /// `'p` is how long the memory it reads into is valid.
 ///

@@ -8,11 +8,13 @@ use super::Case;
 use crate::buffer::BLOCK;
 use crate::env::Env;
 use crate::fs::{Csum, Fs, Spec};
-use crate::model::Model;
+use crate::model::{self, Model};
 use crate::read::{Request, Via};
 use crate::subject::Subject;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use rand::RngExt;
+use std::fs::File;
+use std::time::Instant;
 
 const B: u64 = BLOCK as u64;
 
@@ -25,6 +27,7 @@ pub fn cases(_: &Env) -> Vec<Case> {
         Case::new("far", far),
         Case::new("beyond", beyond),
         Case::new("unwritten", unwritten),
+        Case::new("growing", growing),
     ]
 }
 
@@ -249,4 +252,44 @@ fn unwritten(env: &Env) -> Result<()> {
     }
     file.sync()?;
     file.cross_check()
+}
+
+/// Reads that begin at the end of a file while it moves to and fro, aligned in no way: whatever the
+/// size was at the moment that counted, they return zeros of it, and nobody trips over them.
+fn growing(env: &Env) -> Result<()> {
+    const LARGE: u64 = 20_000;
+    let fs = make(env)?;
+    let path = fs.path("growing");
+    let file = File::create_new(&path)?;
+    let direct = model::open_direct(&path)?;
+    let until = Instant::now() + env.duration(4);
+    let requests = [
+        Request::pread(100, BLOCK),
+        Request::pread(100, BLOCK).shift(4),
+        Request::pread(B, BLOCK).shift(4),
+        Request::pread(B, 2 * BLOCK),
+        Request::preadv(512, vec![BLOCK, BLOCK]),
+    ];
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| -> Result<()> {
+            let mut small = requests.iter().map(|r| r.offset).cycle();
+            while Instant::now() < until {
+                file.set_len(small.next().unwrap_or(0))?;
+                file.set_len(LARGE)?;
+            }
+            Ok(())
+        });
+        while Instant::now() < until {
+            for request in &requests {
+                let outcome = request.perform(&direct)?;
+                let count = outcome.result.with_context(|| request.to_string())?;
+                let bytes = outcome.buffers.gathered(count);
+                ensure!(
+                    bytes.iter().all(|byte| *byte == 0),
+                    "{request}: not the zeros of a hole"
+                );
+            }
+        }
+        writer.join().map_err(|_| anyhow!("the writer panicked"))?
+    })
 }

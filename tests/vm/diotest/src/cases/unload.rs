@@ -7,14 +7,16 @@ use crate::env::{Env, skip};
 use crate::fs::{self, Csum, Fs, Spec};
 use crate::module;
 use crate::race::{self, Arena, write_at};
-use crate::stats::Stats;
-use anyhow::{Context, Result, ensure};
+use crate::stats::{self, Stats};
+use anyhow::{Context, Result, bail, ensure};
+use std::fs::File;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 pub fn cases(_: &Env) -> Vec<Case> {
     vec![
         Case::new("idle", idle),
+        Case::new("open_stats", open_stats),
         Case::new("readers", readers),
         Case::new("readers_and_writer", readers_and_writer),
         Case::new("fio", fio),
@@ -72,6 +74,24 @@ fn idle(env: &Env) -> Result<()> {
         ensure!(fresh.get("reads") == 0, "counters survived: {fresh}");
     }
     Ok(())
+}
+
+/// With its file open: the code behind the file must not go away before it is closed.
+fn open_stats(env: &Env) -> Result<()> {
+    able(env)?;
+    let file = File::open(stats::PATH)?;
+    match module::unload() {
+        Err(e) if is_busy(&e) => {}
+        Ok(()) => {
+            drop(file);
+            module::load(env)?;
+            bail!("unloaded, although its file was open");
+        }
+        Err(e) => return Err(e),
+    }
+    drop(file);
+    retried(module::unload)?;
+    module::load(env)
 }
 
 fn arena(env: &Env) -> Result<(Fs, Arena)> {
