@@ -6,7 +6,10 @@
 //! kernel was built with, structures differ silently; so the layout of what is read and written
 //! from Rust is compared when the module is loaded.
 
-use crate::bindings;
+use crate::{
+    bindings,
+    safe::btrfs::extent_map, //
+};
 use core::mem::{
     offset_of,
     size_of, //
@@ -20,6 +23,8 @@ use kernel::{
 pub(crate) fn check() -> Result {
     // CAST: Sizes and offsets of structures are far below 4 GiB.
     let rust = bindings::bdio_layout {
+        extent_map_hole: extent_map::EXTENT_MAP_HOLE,
+        extent_map_inline: extent_map::EXTENT_MAP_INLINE,
         path_size: size_of::<bindings::btrfs_path>() as u32,
         inode_vfs_inode: offset_of!(bindings::btrfs_inode, vfs_inode) as u32,
         inode_io_tree: offset_of!(bindings::btrfs_inode, io_tree) as u32,

@@ -17,6 +17,11 @@ const COMPRESSED: u32 = (1 << bindings::__EXTENT_FLAG_COMPRESS_ZLIB_BIT)
     | (1 << bindings::__EXTENT_FLAG_COMPRESS_ZSTD_BIT);
 const PREALLOC: u32 = 1 << bindings::__EXTENT_FLAG_PREALLOC_BIT;
 
+/// The addresses on disk that are none, [`fs/btrfs/extent_map.h`](srctree/fs/btrfs/extent_map.h).
+/// Not all versions of bindgen can compute them; [`layout`](crate::safe::layout) compares.
+pub(in crate::safe) const EXTENT_MAP_HOLE: u64 = u64::MAX - 2;
+pub(in crate::safe) const EXTENT_MAP_INLINE: u64 = u64::MAX - 1;
+
 /// What the bytes of an extent are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -96,9 +101,9 @@ impl ExtentMap {
         };
         let kind = if flags & COMPRESSED != 0 {
             Kind::Compressed
-        } else if disk_bytenr == bindings::BTRFS_EXTENT_MAP_HOLE {
+        } else if disk_bytenr == EXTENT_MAP_HOLE {
             Kind::Hole
-        } else if disk_bytenr == bindings::BTRFS_EXTENT_MAP_INLINE {
+        } else if disk_bytenr == EXTENT_MAP_INLINE {
             Kind::Inline
         } else if flags & PREALLOC != 0 {
             Kind::Prealloc

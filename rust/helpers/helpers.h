@@ -72,6 +72,8 @@ const struct iovec *bdio_iter_iov(const struct iov_iter *iter);
 
 /* layout.c */
 struct bdio_layout {
+	u64 extent_map_hole;
+	u64 extent_map_inline;
 	u32 path_size;
 	u32 inode_vfs_inode;
 	u32 inode_io_tree;

@@ -16,6 +16,8 @@
 void bdio_layout(struct bdio_layout *layout)
 {
 	*layout = (struct bdio_layout) {
+		.extent_map_hole = EXTENT_MAP_HOLE,
+		.extent_map_inline = EXTENT_MAP_INLINE,
 		.path_size = sizeof(struct btrfs_path),
 		.inode_vfs_inode = offsetof(struct btrfs_inode, vfs_inode),
 		.inode_io_tree = offsetof(struct btrfs_inode, io_tree),
