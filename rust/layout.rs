@@ -31,6 +31,17 @@ pub(crate) fn check() -> Result {
         inode_extent_tree: offset_of!(bindings::btrfs_inode, extent_tree) as u32,
         inode_runtime_flags: offset_of!(bindings::btrfs_inode, runtime_flags) as u32,
         fs_info_sectorsize: offset_of!(bindings::btrfs_fs_info, sectorsize) as u32,
+        fs_info_csum_type: offset_of!(bindings::btrfs_fs_info, csum_type) as u32,
+        fs_info_csums_per_leaf: offset_of!(bindings::btrfs_fs_info, csums_per_leaf) as u32,
+        fs_info_fs_devices: offset_of!(bindings::btrfs_fs_info, fs_devices) as u32,
+        fs_devices_read_policy: offset_of!(bindings::btrfs_fs_devices, read_policy) as u32,
+        root_fs_info: offset_of!(bindings::btrfs_root, fs_info) as u32,
+        inode_root: offset_of!(bindings::btrfs_inode, root) as u32,
+        inode_flags: offset_of!(bindings::btrfs_inode, flags) as u32,
+        replace_srcdev: offset_of!(bindings::btrfs_dev_replace, srcdev) as u32,
+        replace_state: offset_of!(bindings::btrfs_dev_replace, replace_state) as u32,
+        extent_map_flags: offset_of!(bindings::extent_map, flags) as u32,
+        extent_map_disk_bytenr: offset_of!(bindings::extent_map, disk_bytenr) as u32,
         fs_info_commit_root_sem: offset_of!(bindings::btrfs_fs_info, commit_root_sem) as u32,
         fs_info_dev_replace: offset_of!(bindings::btrfs_fs_info, dev_replace) as u32,
         chunk_map_stripes: offset_of!(bindings::btrfs_chunk_map, stripes) as u32,
@@ -55,7 +66,7 @@ pub(crate) fn check() -> Result {
     if c == rust {
         Ok(())
     } else {
-        pr_err!("the module was built with other flags than the kernel: structures differ\n");
+        pr_err!("bindgen and the compiler of the module disagree on structures of the kernel\n");
         Err(ENOEXEC)
     }
 }

@@ -97,7 +97,7 @@ pub(crate) fn map<'a>(
 fn map_segment<'h, 'a>(
     segment: &Segment,
     logical: u64,
-    lock: &ExtentLock<'_>,
+    lock: &'h ExtentLock<'_>,
     hold: &'h DeviceHold<'a>,
     last: &mut Last<'h>,
     runs: &mut KVVec<Run<'a>>,
@@ -204,18 +204,18 @@ pub(crate) fn read(
                 submit(batch, pool, run, pages, &mut cursor, ioprio)
             })
         });
-        // The bios have holds and references of their own.
-        drop(runs);
         meanwhile();
         submitted
     });
+    // Only now: they keep the block devices.
+    drop(runs);
     Arrival { submitted, status }
 }
 
 /// Submits the bios of a run: one, unless its memory is in more pieces than a bio can have.
 fn submit<'p>(
     batch: &Batch<'p>,
-    pool: &BioPool,
+    pool: &'p BioPool,
     run: &Run<'_>,
     pages: &'p UserPages<'_>,
     cursor: &mut Cursor,

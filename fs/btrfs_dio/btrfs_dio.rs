@@ -33,7 +33,8 @@
 //! * The module writes to no device, and to no memory but the caller's buffer.
 //! * One read has at most [`request::WINDOW`] bytes of the caller's memory pinned, a bio for each
 //!   run of these on a device, and less than 256 KiB of memory beside, whatever its length.
-//! * The module can be unloaded at any moment: reads that run are waited for.
+//! * The module can be unloaded at any moment, unless somebody has its file in debugfs open: reads
+//!   that run are waited for.
 //!
 //! No `unsafe` here, and no bindings: both are in [`safe`], whose types enforce the above.
 
@@ -88,8 +89,9 @@ impl kernel::InPlaceModule for Module {
     fn init(_module: &'static kernel::ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             _: { safe::layout::check()? },
-            stats: stats::file(),
             registration <- Registration::new(hook::Engine::new()),
+            // Last: if the file were open when loading fails, it would outlive the module.
+            stats: stats::file(),
         })
     }
 }

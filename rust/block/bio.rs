@@ -28,7 +28,7 @@ use kernel::{
 /// A read that has not been submitted; it becomes one in flight through
 /// [`Batch::submit`](super::batch::Batch::submit).
 ///
-/// `'p` is how long the memory it reads into is valid.
+/// `'p` is how long the memory it reads into is valid, and its pool exists.
 ///
 /// # Invariants
 ///
@@ -48,7 +48,7 @@ impl<'a, 'p> ReadBio<'a, 'p> {
     /// most one bio of the pool may exist unsubmitted in a task, or the reserve of the pool may
     /// not suffice. `ENOMEM` does not happen: the pool has a reserve.
     pub(crate) fn new(
-        pool: &BioPool,
+        pool: &'p BioPool,
         device: &OpenDevice<'a>,
         physical: u64,
         pieces: usize,

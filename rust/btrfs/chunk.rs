@@ -68,7 +68,7 @@ pub(crate) struct Stripe<'h> {
 ///
 /// # Invariants
 ///
-/// `map` is a reference of ours, and a hold lives for `'h`.
+/// `map` is a reference of ours; a hold, and the lock of an extent in the chunk, live for `'h`.
 pub(crate) struct ChunkMap<'h> {
     map: NonNull<bindings::btrfs_chunk_map>,
     _held: PhantomData<&'h DeviceHold<'h>>,
@@ -81,14 +81,14 @@ impl<'h> ChunkMap<'h> {
     /// The address must be of an extent that is mapped under `lock`, which keeps it, and so the
     /// chunk and its devices, from going away.
     pub(crate) fn get(
-        _lock: &ExtentLock<'_>,
+        _lock: &'h ExtentLock<'_>,
         hold: &'h DeviceHold<'_>,
         logical: u64,
     ) -> Result<Self> {
         // SAFETY: The filesystem is mounted. A reference or an error is returned.
         let map =
             from_err_ptr(unsafe { bindings::btrfs_get_chunk_map(hold.fs_info(), logical, 1) })?;
-        // INVARIANT: A reference, ours; the hold is borrowed for `'h`.
+        // INVARIANT: A reference, ours; hold and lock are borrowed for `'h`.
         Ok(Self {
             map: NonNull::new(map).ok_or(EIO)?,
             _held: PhantomData,

@@ -66,8 +66,8 @@ impl Drop for DeviceHold<'_> {
 ///
 /// # Invariants
 ///
-/// `device` points to a `struct btrfs_device` that exists for `'h`, the time of a hold, and was found
-/// under the extent lock.
+/// `device` points to a `struct btrfs_device` that exists for `'h`: the time of a hold, and of the
+/// lock of an extent on it.
 #[derive(Clone, Copy)]
 pub(crate) struct Device<'h> {
     device: *mut bindings::btrfs_device,
@@ -95,9 +95,17 @@ impl<'h> Device<'h> {
 
     /// Returns whether there is a block device behind it.
     ///
-    /// Rule: `find_live_mirror()`, fs/btrfs/volumes.c.
+    /// Rule: `find_live_mirror()`, fs/btrfs/volumes.c; but a device that was unplugged, which it
+    /// does not look for, and which fails, is none either.
     pub(crate) fn is_present(self) -> bool {
-        !self.bdev().is_null()
+        !self.bdev().is_null() && !self.is_missing()
+    }
+
+    fn is_missing(self) -> bool {
+        // SAFETY: By the type invariants the device exists.
+        let state = unsafe { (&raw const (*self.device).dev_state).read_volatile() };
+        // CAST: As `test_bit()` does it.
+        state & (1 << bindings::BTRFS_DEV_STATE_MISSING) != 0
     }
 
     /// Opens it for reading, with a hold of its own; `None` if it cannot be read.
@@ -108,14 +116,10 @@ impl<'h> Device<'h> {
     /// Rule: `btrfs_submit_dev_bio()`, fs/btrfs/bio.c.
     pub(crate) fn open<'a>(self, hold: &'h DeviceHold<'a>) -> Option<OpenDevice<'a>> {
         let bdev = self.bdev();
-        // SAFETY: By the type invariants the device exists.
-        let state = unsafe { (&raw const (*self.device).dev_state).read_volatile() };
-        // CAST: As `test_bit()` does it.
-        let missing = state & (1 << bindings::BTRFS_DEV_STATE_MISSING) != 0;
-        if bdev.is_null() || missing {
+        if bdev.is_null() || self.is_missing() {
             return None;
         }
-        // SAFETY: The device is open, as said above, or was a moment ago.
+        // SAFETY: The device is open: the extent lock, which `'h` is part of, keeps it.
         // INVARIANT: A reference, given back on drop.
         unsafe { bindings::bdio_bdev_get(bdev) };
         Some(OpenDevice {
@@ -152,7 +156,7 @@ impl<'h> Device<'h> {
 /// # Invariants
 ///
 /// `bdev` is a reference of ours to the block device of a device that `hold` keeps from being
-/// replaced.
+/// replaced. It is to be kept until what is submitted to it has ended.
 pub(crate) struct OpenDevice<'a> {
     bdev: *mut kbindings::block_device,
     hold: DeviceHold<'a>,

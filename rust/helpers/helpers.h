@@ -80,6 +80,17 @@ struct bdio_layout {
 	u32 inode_extent_tree;
 	u32 inode_runtime_flags;
 	u32 fs_info_sectorsize;
+	u32 fs_info_csum_type;
+	u32 fs_info_csums_per_leaf;
+	u32 fs_info_fs_devices;
+	u32 fs_devices_read_policy;
+	u32 root_fs_info;
+	u32 inode_root;
+	u32 inode_flags;
+	u32 replace_srcdev;
+	u32 replace_state;
+	u32 extent_map_flags;
+	u32 extent_map_disk_bytenr;
 	u32 fs_info_commit_root_sem;
 	u32 fs_info_dev_replace;
 	u32 chunk_map_stripes;
