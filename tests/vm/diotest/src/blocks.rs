@@ -25,6 +25,8 @@ pub enum Found {
     Short,
     /// The beginning of a version, and zeros after it.
     Cut(u64),
+    /// A beginning too short to tell of which version, and zeros after it.
+    Stub,
     /// Of another file or place, or of no version whole; the first wrong word.
     Wrong(usize),
 }
@@ -79,6 +81,10 @@ pub fn identify(bytes: &[u8], file: u64, block: u64) -> Found {
     if words < 3 {
         let right = (0..words).all(|i| word(bytes, i) == [file, block][i]);
         return if right { Found::Short } else { Found::Wrong(0) };
+    }
+    if bytes[16..].iter().all(|&b| b == 0) {
+        let right = word(bytes, 0) == file && [block, 0].contains(&word(bytes, 1));
+        return if right { Found::Stub } else { Found::Wrong(0) };
     }
     let version = word(bytes, 2);
     let expected = Version {

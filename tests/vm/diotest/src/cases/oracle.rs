@@ -138,6 +138,10 @@ fn blocks() -> Result<()> {
     torn[2048..].fill(0);
     ensure!(identify(&torn, 1, 2) == Found::Cut(5), "cut");
     ensure!(identify(&bytes[..16], 1, 2) == Found::Short, "short");
+    torn[16..].fill(0);
+    ensure!(identify(&torn, 1, 2) == Found::Stub, "cut behind two words");
+    torn[8..].fill(0);
+    ensure!(identify(&torn, 1, 2) == Found::Stub, "cut behind one word");
     Ok(())
 }
 
