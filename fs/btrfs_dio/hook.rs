@@ -10,9 +10,12 @@ use crate::{
     request,
     safe::{
         block::pool::BioPool,
-        btrfs::hook::{
-            Server,
-            Verdict, //
+        btrfs::{
+            fs::FsId,
+            hook::{
+                Server,
+                Verdict, //
+            },
         },
         read::{
             Buffer,
@@ -48,6 +51,11 @@ impl Engine {
 }
 
 impl Server for Engine {
+    const READ_ALIGN: u32 = 512;
+    const MEMORY_ALIGN: u32 = 512;
+
+    fn unmount(&self, _fs: FsId) {}
+
     fn read(&self, read: &mut DirectRead<'_>) -> Verdict {
         let (inode, offset, length) = (read.inode(), read.pos(), read.count());
         trace::read_begin(inode, offset, length);

@@ -11,6 +11,17 @@ use crate::{
 use core::marker::PhantomData;
 use kernel::types::NotThreadSafe;
 
+/// Tells filesystems that are mounted at the same time apart. To be compared, never followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FsId(pub(crate) usize);
+
+impl FsId {
+    /// Returns the identity of a filesystem, which need not be mounted any more.
+    pub(super) fn of(fs_info: *const bindings::btrfs_fs_info) -> Self {
+        Self(fs_info.addr())
+    }
+}
+
 /// A reference to a mounted filesystem.
 ///
 /// # Invariants
@@ -41,6 +52,11 @@ impl FsInfo<'_> {
     /// Returns the raw pointer, for the modules around.
     pub(in crate::safe) fn as_raw(self) -> *mut bindings::btrfs_fs_info {
         self.fs_info
+    }
+
+    /// Returns what tells it from others for as long as it is mounted.
+    pub(crate) fn id(self) -> FsId {
+        FsId::of(self.fs_info)
     }
 
     /// Returns the size of a block in bytes, a power of two; what btrfs calls sectorsize.

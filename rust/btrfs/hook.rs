@@ -4,6 +4,7 @@
 //!
 //! C header: [`include/linux/btrfs_dio.h`](srctree/include/linux/btrfs_dio.h)
 
+use super::fs::FsId;
 use crate::{
     bindings,
     safe::read::DirectRead, //
@@ -30,6 +31,14 @@ pub(crate) trait Server: Send + Sync + 'static {
     /// Serves or declines a read. Called in the context of `read_iter`: a task, which may sleep
     /// unless the read says otherwise, and holds no lock of the filesystem.
     fn read(&self, read: &mut DirectRead<'_>) -> Verdict;
+
+    /// Drops what is kept of a filesystem that has been unmounted. Task context, may sleep.
+    fn unmount(&self, fs: FsId);
+
+    /// Alignment of offset and length of the reads that are served, in bytes, for statx(2).
+    const READ_ALIGN: u32;
+    /// Alignment of the memory that they are read into, in bytes.
+    const MEMORY_ALIGN: u32;
 }
 
 /// The registration of a server, which lasts until it is dropped.
@@ -58,7 +67,14 @@ impl<T: Server> Registration<T> {
             server <- server,
             ops <- Opaque::ffi_init(|ops: *mut bindings::btrfs_dio_ops| {
                 // SAFETY: `ops` is memory for the operations.
-                unsafe { (*ops).read = Some(read_callback::<T>) }
+                unsafe {
+                    ops.write(bindings::btrfs_dio_ops {
+                        read: Some(read_callback::<T>),
+                        unmount: Some(unmount_callback::<T>),
+                        read_align: T::READ_ALIGN,
+                        mem_align: T::MEMORY_ALIGN,
+                    })
+                }
             }),
             registered: {
                 // SAFETY: All else is initialised, so the callback finds a server from now on. The
@@ -90,7 +106,33 @@ impl<T: Server> PinnedDrop for Registration<T> {
     }
 }
 
-/// The callback that btrfs calls.
+/// Finds the server of a callback.
+///
+/// # Safety
+///
+/// `ops` must be those of a registration of a `T` that cannot go away for `'a`.
+unsafe fn server<'a, T: Server>(ops: *const bindings::btrfs_dio_ops) -> &'a T {
+    // SAFETY: By the contract `ops` is a field of a registration. Only `server` is used, and shared.
+    unsafe {
+        let ops: *const Opaque<bindings::btrfs_dio_ops> = ops.cast();
+        &(*container_of!(ops, Registration<T>, ops)).server
+    }
+}
+
+/// The callback for an unmount.
+///
+/// # Safety
+///
+/// As for [`read_callback`].
+unsafe extern "C" fn unmount_callback<T: Server>(
+    ops: *const bindings::btrfs_dio_ops,
+    fs_info: *const bindings::btrfs_fs_info,
+) {
+    // SAFETY: As this function demands; btrfs keeps the registration while it calls.
+    unsafe { server::<T>(ops) }.unmount(FsId::of(fs_info));
+}
+
+/// The callback for a read.
 ///
 /// # Safety
 ///
@@ -105,12 +147,8 @@ unsafe extern "C" fn read_callback<T: Server>(
     let (Some(iocb), Some(iter)) = (NonNull::new(iocb), NonNull::new(iter)) else {
         return 0;
     };
-    // SAFETY: `ops` is a field of a registration of `T`, which cannot go away while this runs. Only
-    // `server` is used, and shared.
-    let server = unsafe {
-        let ops: *const Opaque<bindings::btrfs_dio_ops> = ops.cast();
-        &(*container_of!(ops, Registration<T>, ops)).server
-    };
+    // SAFETY: As this function demands.
+    let server = unsafe { server::<T>(ops) };
     // SAFETY: btrfs owns both for the duration of this call, and offers only reads of its files.
     let mut read = unsafe { DirectRead::from_raw(iocb, iter) };
     match server.read(&mut read) {
