@@ -10,6 +10,8 @@ pub(crate) mod block;
 pub(crate) mod btrfs;
 pub(crate) mod counters;
 pub(crate) mod debugfs;
+#[allow(dead_code, reason = "reads of compressed extents do not call it yet")]
+pub(crate) mod decode;
 pub(crate) mod hash;
 pub(crate) mod layout;
 pub(crate) mod memalloc;

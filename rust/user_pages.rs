@@ -227,7 +227,7 @@ impl<'r> UserPages<'r> {
 
     /// Maps each page of `piece` in turn, and calls `f` with the address and the length of what
     /// lies in it.
-    fn with_each_page(&self, piece: Piece<'_>, mut f: impl FnMut(*mut u8, usize)) {
+    pub(super) fn with_each_page(&self, piece: Piece<'_>, mut f: impl FnMut(*mut u8, usize)) {
         let mut page = piece.page;
         // CAST: Widening.
         let mut offset = piece.offset as usize;

@@ -26,7 +26,11 @@
 
 #include <linux/btrfs_dio.h>
 #include <linux/crc32c.h>
+#include <linux/lzo.h>
 #include <linux/xxhash.h>
+#include <linux/zlib.h>
+#include <linux/zstd.h>
+#include <linux/zutil.h>
 
 #include "helpers.h"
 
@@ -35,6 +39,7 @@ const u32 RUST_CONST_HELPER_IOCB_NOWAIT = (__force u32)IOCB_NOWAIT;
 const u64 RUST_CONST_HELPER_BTRFS_INCOMPAT_RST = BTRFS_FEATURE_INCOMPAT_RAID_STRIPE_TREE;
 const u64 RUST_CONST_HELPER_BTRFS_INCOMPAT_REMAP = BTRFS_FEATURE_INCOMPAT_REMAP_TREE;
 const u32 RUST_CONST_HELPER_BTRFS_INLINE_DATA_START = BTRFS_FILE_EXTENT_INLINE_DATA_START;
+const size_t RUST_CONST_HELPER_LZO1X_MEM_COMPRESS = LZO1X_MEM_COMPRESS;
 const gfp_t RUST_CONST_HELPER_NOFS = GFP_NOFS;
 const u32 RUST_CONST_HELPER_READ_OPF =
 	(__force u32)(REQ_OP_READ | REQ_SYNC | REQ_IDLE);

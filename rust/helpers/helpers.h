@@ -50,6 +50,9 @@ struct dentry *bdio_debugfs_create(const char *dir, const char *file,
 				   void (*show)(struct seq_file *m));
 void bdio_debugfs_remove(struct dentry *dir);
 
+/* decode.c */
+size_t bdio_lzo1x_worst_compress(size_t len);
+
 /* hash.c */
 void bdio_sha256(const void *data, size_t len, u8 *out);
 void bdio_blake2b_256(const void *data, size_t len, u8 *out);
