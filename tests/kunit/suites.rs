@@ -3,6 +3,7 @@
 //! The KUnit suites: boundary tables of all that needs no filesystem.
 
 mod checksum;
+mod decode;
 mod mirror;
 mod plan;
 mod request;
