@@ -4,5 +4,6 @@
 
 pub(crate) mod batch;
 pub(crate) mod bio;
+pub(crate) mod flight;
 pub(crate) mod plug;
 pub(crate) mod pool;

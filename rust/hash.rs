@@ -78,8 +78,7 @@ impl Algorithm {
         out
     }
 
-    /// Hashes bytes that nobody else can change. For the tests.
-    #[cfg(CONFIG_KUNIT = "y")]
+    /// Hashes bytes that nobody else can change.
     pub(crate) fn hash(self, data: &[u8]) -> Digest {
         // SAFETY: A slice is readable over its length.
         unsafe { self.hash_raw(data.as_ptr(), data.len()) }

@@ -5,9 +5,22 @@
 //! C headers: [`include/linux/fs.h`](srctree/include/linux/fs.h),
 //! [`include/linux/uio.h`](srctree/include/linux/uio.h)
 
-use super::btrfs::inode::Inode;
+use super::{
+    btrfs::{
+        extent_lock::WriterLock,
+        inode::{
+            DioCount,
+            Inode,
+            SharedInode, //
+        },
+    },
+    user_pages::UserPages, //
+};
 use crate::bindings;
-use core::ptr::NonNull;
+use core::{
+    mem::MaybeUninit,
+    ptr::NonNull, //
+};
 use kernel::{
     bindings as kbindings,
     prelude::*,
@@ -35,11 +48,13 @@ pub(crate) enum Buffer {
 /// * `iocb` and `iter` point to a live `struct kiocb` and `struct iov_iter` that nobody else uses
 ///   for as long as `'a`. The file of the iocb is a regular file of btrfs, open for reading.
 /// * `saved` is a copy of `*iter` as it was when this was made.
+/// * If `detached`, an [`AsyncRead`] owns the iocb, and neither it nor the iterator is ours.
 pub(crate) struct DirectRead<'a> {
     iocb: NonNull<kbindings::kiocb>,
     iter: NonNull<kbindings::iov_iter>,
     saved: kbindings::iov_iter,
     inode: Inode<'a>,
+    detached: bool,
     _not_send: NotThreadSafe,
 }
 
@@ -66,6 +81,7 @@ impl<'a> DirectRead<'a> {
             // SAFETY: The file is a file of btrfs, so its inode lies within a btrfs inode; the
             // iocb holds the file, and so the inode, for `'a`.
             inode: unsafe { Inode::from_vfs(inode) },
+            detached: false,
             _not_send: NotThreadSafe,
         }
     }
@@ -169,6 +185,14 @@ impl<'a> DirectRead<'a> {
         })
     }
 
+    /// Returns how many ranges or vectors the buffer may consist of, at least 1.
+    pub(crate) fn ranges(&self) -> usize {
+        // SAFETY: By the type invariants the iterator is valid, and of a kind that counts its
+        // segments, [`Buffer::Other`] aside, of which any number will do.
+        let segments = unsafe { (*self.iter.as_ptr()).__bindgen_anon_2.nr_segs };
+        segments.max(1)
+    }
+
     /// Returns the iterator, for [`super::user_pages`] to take pages from.
     pub(super) fn iter(&mut self) -> NonNull<kbindings::iov_iter> {
         self.iter
@@ -177,6 +201,9 @@ impl<'a> DirectRead<'a> {
     /// Ends the read with `result`: what the caller is told, and the iterator and the position
     /// moved by exactly the bytes read.
     pub(super) fn serve(self, result: Result<usize>) -> isize {
+        if self.detached {
+            return self.queued();
+        }
         self.restore();
         let ret = match result {
             Ok(bytes) => {
@@ -199,8 +226,53 @@ impl<'a> DirectRead<'a> {
         ret
     }
 
+    /// Returns what the caller of a read is told that has been detached.
+    pub(super) fn queued(self) -> isize {
+        // CAST: A small number.
+        -(kbindings::EIOCBQUEUED as isize)
+    }
+
+    /// Makes the read one that completes later, whose caller is told `EIOCBQUEUED`. `None` if the
+    /// caller waits for it, or it was detached before.
+    ///
+    /// `pages` are those of its buffer, from the first byte on.
+    pub(crate) fn detach(
+        &mut self,
+        pages: UserPages<'a>,
+        inode: SharedInode<'a>,
+        writers: WriterLock<'a>,
+    ) -> Option<AsyncRead> {
+        if self.detached || self.is_sync() {
+            return None;
+        }
+        // INVARIANT: Neither is used by `self` from here on.
+        self.detached = true;
+        let count = inode.into_count();
+        // SAFETY: `'a` is the duration of the read, which from now on ends with its completion:
+        // file, inode and filesystem, and kernel pages of the buffer, are there until then. User
+        // pages are pinned. `AsyncRead` drops all of these before it completes.
+        let (pages, count, writers) = unsafe {
+            (
+                core::mem::transmute::<UserPages<'a>, UserPages<'static>>(pages),
+                core::mem::transmute::<DioCount<'a>, DioCount<'static>>(count),
+                core::mem::transmute::<WriterLock<'a>, WriterLock<'static>>(writers),
+            )
+        };
+        // INVARIANT: The caller will be told that the iocb completes later, and it is used by
+        // nobody else until then.
+        Some(AsyncRead {
+            iocb: self.iocb,
+            pages: Some(pages),
+            writers: Some(writers),
+            count: Some(count),
+        })
+    }
+
     /// Puts the iterator back to where it was.
     fn restore(&self) {
+        if self.detached {
+            return;
+        }
         // SAFETY: By the type invariants `iter` is valid and ours, and `saved` is a copy of it.
         unsafe { self.iter.as_ptr().write(core::ptr::read(&self.saved)) }
     }
@@ -209,5 +281,134 @@ impl<'a> DirectRead<'a> {
 impl Drop for DirectRead<'_> {
     fn drop(&mut self) {
         self.restore();
+    }
+}
+
+/// An O_DIRECT read whose caller does not wait: it owns the iocb until it completes it, once.
+///
+/// Dropped instead, it fails with `EIO`.
+///
+/// # States
+///
+/// | state     | what is there                                     | ends by                   |
+/// |-----------|---------------------------------------------------|---------------------------|
+/// | in flight | pages, count of direct I/O, lock against writers  | [`Self::let_writers_in`]  |
+/// | landed    | pages, count of direct I/O                        | `complete`, `read_on`     |
+/// | read on   | pages: btrfs takes the locks it needs             | `complete`                |
+/// | completed | nothing: neither iocb nor inode may be touched    |                           |
+///
+/// # Invariants
+///
+/// * `iocb` is a live iocb, not yet completed, that nobody else uses. It holds the file.
+/// * All that borrows from the file, `'static` only in name, is dropped before it completes.
+pub(crate) struct AsyncRead {
+    iocb: NonNull<kbindings::kiocb>,
+    pages: Option<UserPages<'static>>,
+    writers: Option<WriterLock<'static>>,
+    count: Option<DioCount<'static>>,
+}
+
+// SAFETY: An iocb may be completed by any task, and so may the locks be released that are in here:
+// they belong to the inode, not to a task.
+unsafe impl Send for AsyncRead {}
+// SAFETY: By reference it only hands out what is `Sync`, or bound to a reference of the inode.
+unsafe impl Sync for AsyncRead {}
+
+impl AsyncRead {
+    /// Returns the pages of the buffer.
+    pub(crate) fn pages(&self) -> Option<&UserPages<'_>> {
+        self.pages.as_ref()
+    }
+
+    /// Returns the inode, with truncation and the like kept away; `None` once it has been read on.
+    pub(crate) fn inode(&self) -> Option<&DioCount<'_>> {
+        self.count.as_ref()
+    }
+
+    /// Lets direct writers in: the data has been read, or will be read again.
+    pub(crate) fn let_writers_in(&mut self) {
+        self.writers = None;
+    }
+
+    /// Returns the inode, of which nothing is kept away.
+    pub(crate) fn file(&self) -> Inode<'_> {
+        // SAFETY: By the type invariants the iocb is live, and holds a file of btrfs.
+        unsafe { Inode::from_vfs(bindings::bdio_file_inode(self.iocb.as_ptr())) }
+    }
+
+    /// Returns the length of the buffer in bytes, as far as it was taken.
+    pub(crate) fn len(&self) -> usize {
+        self.pages.as_ref().map_or(0, UserPages::len)
+    }
+
+    /// Returns the offset in the file, in bytes.
+    pub(crate) fn pos(&self) -> i64 {
+        // SAFETY: By the type invariants the iocb is live.
+        unsafe { (*self.iocb.as_ptr()).ki_pos }
+    }
+
+    /// Has the rest read, behind the first `done` bytes, as any synchronous direct read of the file
+    /// is: btrfs may offer it to us again. Returns how many bytes there are then in all.
+    ///
+    /// Task context, sleeps; no extent bit may be held but those of this read, which end here.
+    pub(crate) fn read_on(&mut self, done: usize) -> Result<usize> {
+        // Whoever truncates holds `i_rwsem`, which is taken next, and waits for the count.
+        self.writers = None;
+        self.count = None;
+        let Some(pages) = self.pages.as_ref() else {
+            return Err(EIO);
+        };
+        let vecs = pages.as_bvecs();
+        let left = pages.len().saturating_sub(done);
+        let mut iter = MaybeUninit::<kbindings::iov_iter>::uninit();
+        // CAST: At most `MAX_RW_COUNT`, less than 2^31.
+        let pos = self.pos().saturating_add(done as i64);
+        // SAFETY: The vectors describe memory that stays valid until the call returns, `len` bytes
+        // of it, of which the first `done` are skipped. The file of the iocb is open for reading,
+        // and its `read_iter` is that of btrfs, by which this read came.
+        let ret = unsafe {
+            kbindings::iov_iter_bvec(
+                iter.as_mut_ptr(),
+                kbindings::ITER_DEST,
+                vecs.as_ptr(),
+                vecs.len(),
+                pages.len(),
+            );
+            kbindings::iov_iter_advance(iter.as_mut_ptr(), pages.len().saturating_sub(left));
+            bindings::bdio_read_sync(self.iocb.as_ptr(), iter.as_mut_ptr(), pos)
+        };
+        match usize::try_from(ret) {
+            Ok(more) => Ok(done.saturating_add(more)),
+            // What has been read is read; the next read will meet the error.
+            Err(_) if done > 0 => Ok(done),
+            Err(_) => Err(Error::from_errno(i32::try_from(ret).unwrap_or(-5))),
+        }
+    }
+
+    /// Completes the read with `result`, bytes or an error. Task context, may sleep.
+    pub(crate) fn complete(mut self, result: Result<usize>) {
+        self.end(result);
+        core::mem::forget(self);
+    }
+
+    fn end(&mut self, result: Result<usize>) {
+        self.writers = None;
+        self.pages = None;
+        self.count = None;
+        let ret = match result {
+            // CAST: At most `MAX_RW_COUNT`, less than 2^31.
+            Ok(bytes) => bytes as isize,
+            // CAST: Widening.
+            Err(e) => e.to_errno() as isize,
+        };
+        // SAFETY: By the type invariants the iocb is live and ours to complete. It is not touched
+        // afterwards: with it the file, the inode and the filesystem may be gone.
+        unsafe { bindings::bdio_complete(self.iocb.as_ptr(), ret) }
+    }
+}
+
+impl Drop for AsyncRead {
+    fn drop(&mut self) {
+        self.end(Err(EIO));
     }
 }

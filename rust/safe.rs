@@ -10,12 +10,17 @@ pub(crate) mod block;
 pub(crate) mod btrfs;
 pub(crate) mod counters;
 pub(crate) mod debugfs;
-#[allow(dead_code, reason = "reads of compressed extents do not call it yet")]
 pub(crate) mod decode;
+pub(crate) mod drain;
 pub(crate) mod hash;
 pub(crate) mod layout;
 pub(crate) mod memalloc;
+pub(crate) mod patience;
+pub(crate) mod private;
+pub(crate) mod quiescence;
 pub(crate) mod read;
 pub(crate) mod task;
 pub(crate) mod trace;
 pub(crate) mod user_pages;
+pub(crate) mod vecs;
+pub(crate) mod workqueue;

@@ -7,22 +7,22 @@ use crate::{
         Reason,
         Stop, //
     },
+    fetch::{
+        Fetch,
+        Fetches,
+        Memory, //
+    },
     mirror::{
         self,
         Copy, //
     },
-    plan::{
-        Plan,
-        Segment,
-        Source, //
-    },
     safe::{
         block::{
-            batch::{
-                with_batch,
-                Batch, //
+            batch::Submitter,
+            bio::{
+                ReadBio,
+                MAX_PIECES, //
             },
-            bio::ReadBio,
             plug::plugged,
             pool::BioPool, //
         },
@@ -38,12 +38,11 @@ use crate::{
                 OpenDevice, //
             },
             extent_lock::ExtentLock,
-            fs::FsInfo,
         },
-        task,
-        user_pages::{
+        user_pages::UserPages,
+        vecs::{
             Cursor,
-            UserPages, //
+            Vecs, //
         },
     },
     stats::{
@@ -54,16 +53,20 @@ use crate::{
         self,
         Place, //
     },
+    window::Manner, //
 };
-use kernel::prelude::*;
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*, //
+};
 
-/// A stretch of a window that lies together on a device. In bytes.
-pub(crate) struct Run<'a> {
-    device: OpenDevice<'a>,
+/// A stretch of a window that lies together on a device, and in memory. In bytes.
+pub(crate) struct Run {
+    device: OpenDevice,
     /// Where on the device.
     physical: u64,
-    /// Where in the window.
-    at: usize,
+    /// Where in memory.
+    memory: Memory,
     len: usize,
 }
 
@@ -73,40 +76,41 @@ struct Last<'h> {
     device: Option<Device<'h>>,
 }
 
-/// Finds the runs of a plan. Under the extent lock and a hold on the devices; the runs have holds
-/// of their own.
-pub(crate) fn map<'a>(
-    plan: &Plan,
+/// Finds the runs of what a window fetches. Under the extent lock and a hold on the devices.
+pub(crate) fn map(
+    fetches: &Fetches,
     lock: &ExtentLock<'_>,
-    hold: &DeviceHold<'a>,
-) -> Result<KVVec<Run<'a>>, Stop> {
+    hold: &DeviceHold<'_>,
+    manner: &Manner,
+) -> Result<KVVec<Run>, Stop> {
     let mut runs = KVVec::new();
     let mut last = Last {
         chunk: None,
         device: None,
     };
-    for segment in plan.segments() {
-        if let Source::Disk { logical } = segment.source {
-            map_segment(segment, logical, lock, hold, &mut last, &mut runs)?;
-        }
+    for fetch in fetches.list() {
+        map_fetch(fetch, lock, hold, manner, &mut last, &mut runs)?;
     }
     Ok(runs)
 }
 
-/// Adds the runs of a segment.
-fn map_segment<'h, 'a>(
-    segment: &Segment,
-    logical: u64,
+/// Adds the runs of a fetch.
+fn map_fetch<'h>(
+    fetch: &Fetch,
     lock: &'h ExtentLock<'_>,
-    hold: &'h DeviceHold<'a>,
+    hold: &'h DeviceHold<'_>,
+    manner: &Manner,
     last: &mut Last<'h>,
-    runs: &mut KVVec<Run<'a>>,
+    runs: &mut KVVec<Run>,
 ) -> Result<(), Stop> {
     let mut done = 0usize;
-    while done < segment.len {
+    while done < fetch.len {
         // CAST: Widening.
-        let address = logical.checked_add(done as u64).ok_or(Reason::Mapping)?;
-        let left = segment.len.saturating_sub(done);
+        let address = fetch
+            .logical
+            .checked_add(done as u64)
+            .ok_or(Reason::Mapping)?;
+        let left = fetch.len.saturating_sub(done);
         let (map, shape) = match last.chunk.take().filter(|(_, s)| contains(s, address)) {
             Some(known) => known,
             None => {
@@ -116,27 +120,32 @@ fn map_segment<'h, 'a>(
             }
         };
         let place = stripe::place(&shape, address, left as u64)?;
-        let stripe = choose(&map, &place, hold).ok_or(Reason::Mapping)?;
+        let stripe = choose(&map, &place, hold, manner).ok_or(Reason::Mapping)?;
         last.chunk = Some((map, shape));
         let physical = stripe
             .physical
             .checked_add(place.offset)
             .ok_or(Reason::Mapping)?;
-        let at = segment.at.saturating_add(done);
+        let memory = fetch.memory.forward(done);
         // CAST: At most `left`, a `usize`.
         let len = place.len as usize;
         let same = last.device.is_some_and(|device| device.is(stripe.device));
         match runs.last_mut().filter(|_| same) {
-            Some(run) if run.ends_at(physical, at) => run.len = run.len.saturating_add(len),
-            _ => runs.push(
-                Run {
-                    device: stripe.device.open(hold).ok_or(Reason::Io)?,
+            Some(run) if run.ends_at(physical, memory) => run.len = run.len.saturating_add(len),
+            _ => {
+                let device = stripe.device.open().ok_or(Reason::Io)?;
+                let callers = matches!(memory, Memory::Caller { .. });
+                if callers && manner.alignment & device.memory_mask() != 0 {
+                    return Err(Stop::Misfit);
+                }
+                let run = Run {
+                    device,
                     physical,
-                    at,
+                    memory,
                     len,
-                },
-                GFP_KERNEL,
-            )?,
+                };
+                runs.push(run, manner.patience.gfp())?;
+            }
         }
         last.device = Some(stripe.device);
         done = done.saturating_add(len);
@@ -144,12 +153,12 @@ fn map_segment<'h, 'a>(
     Ok(())
 }
 
-impl Run<'_> {
-    /// Returns whether it ends where, on the device and in the window, something begins.
-    fn ends_at(&self, physical: u64, at: usize) -> bool {
+impl Run {
+    /// Returns whether it ends where, on the device and in memory, something begins.
+    fn ends_at(&self, physical: u64, memory: Memory) -> bool {
         // CAST: Widening.
         self.physical.checked_add(self.len as u64) == Some(physical)
-            && self.at.checked_add(self.len) == Some(at)
+            && self.memory.forward(self.len) == memory
     }
 }
 
@@ -161,12 +170,17 @@ fn contains(shape: &Shape, logical: u64) -> bool {
 }
 
 /// Chooses the copy to read.
-fn choose<'h>(map: &ChunkMap<'h>, place: &Place, hold: &DeviceHold<'_>) -> Option<Stripe<'h>> {
+fn choose<'h>(
+    map: &ChunkMap<'h>,
+    place: &Place,
+    hold: &DeviceHold<'_>,
+    manner: &Manner,
+) -> Option<Stripe<'h>> {
     if place.copies <= 1 {
         return map.stripe(place.first);
     }
     let nth = |n: u32| map.stripe(place.first.saturating_add(n));
-    let chosen = mirror::by_pid(task::current_pid(), place.copies, |n| match nth(n) {
+    let chosen = mirror::by_pid(manner.pid, place.copies, |n| match nth(n) {
         Some(stripe) if !stripe.device.is_present() => Copy::Missing,
         Some(stripe) if stripe.device.is_avoided(hold) => Copy::Avoided,
         Some(_) => Copy::Good,
@@ -175,75 +189,73 @@ fn choose<'h>(map: &ChunkMap<'h>, place: &Place, hold: &DeviceHold<'_>) -> Optio
     nth(chosen)
 }
 
-/// What became of the bios of a window.
-pub(crate) struct Arrival {
-    /// Whether all could be made.
-    pub(crate) submitted: Result,
-    /// Whether those that were have succeeded.
-    pub(crate) status: Result,
-}
-
-/// Reads `runs` into `pages`, calls `meanwhile`, and waits until all has arrived or failed.
+/// Submits the bios of all runs. If one cannot be made the set fails.
 ///
 /// Task context, sleeps; no extent bit held.
-pub(crate) fn read(
-    fs: FsInfo<'_>,
-    pool: &BioPool,
-    runs: KVVec<Run<'_>>,
-    pages: &UserPages<'_>,
+pub(crate) fn submit<'p>(
+    submitter: Submitter<'_, 'p>,
+    pool: &'p BioPool,
+    runs: &'p [Run],
+    fetches: &'p Fetches,
+    pages: &'p UserPages<'_>,
     ioprio: u16,
-    meanwhile: impl FnOnce(),
-) -> Arrival {
-    let (submitted, status) = with_batch(fs, |batch| {
-        let submitted = plugged(|| {
-            let mut cursor = Cursor::default();
-            let mut behind = 0usize;
-            runs.iter().try_for_each(|run| {
-                pages.skip(&mut cursor, run.at.saturating_sub(behind));
-                behind = run.at.saturating_add(run.len);
-                submit(batch, pool, run, pages, &mut cursor, ioprio)
-            })
-        });
-        meanwhile();
-        submitted
+) {
+    plugged(|| {
+        let mut callers = Cursor::default();
+        for run in runs {
+            let mut private = Cursor::default();
+            let cursor = match run.memory {
+                Memory::Caller { .. } => &mut callers,
+                Memory::Private { .. } => &mut private,
+            };
+            let submitted = fetches
+                .vecs(run.memory, pages)
+                .ok_or(EINVAL)
+                .and_then(|vecs| submit_run(submitter, pool, run, vecs, cursor, ioprio));
+            if let Err(error) = submitted {
+                submitter.fail(error);
+                return;
+            }
+        }
     });
-    // Only now: they keep the block devices.
-    drop(runs);
-    Arrival { submitted, status }
 }
 
 /// Submits the bios of a run: one, unless its memory is in more pieces than a bio can have.
-fn submit<'p>(
-    batch: &Batch<'p>,
+fn submit_run<'p>(
+    submitter: Submitter<'_, 'p>,
     pool: &'p BioPool,
-    run: &Run<'_>,
-    pages: &'p UserPages<'_>,
+    run: &'p Run,
+    vecs: Vecs<'p>,
     cursor: &mut Cursor,
     ioprio: u16,
 ) -> Result {
+    let (Memory::Caller { at } | Memory::Private { at, .. }) = run.memory;
+    vecs.seek(cursor, at);
     let mut done = 0usize;
     while done < run.len {
         let left = run.len.saturating_sub(done);
         // CAST: Widening.
         let physical = run.physical.checked_add(done as u64).ok_or(EINVAL)?;
-        let pieces = pages.count_pieces(*cursor, left);
-        let mut bio = ReadBio::new(pool, &run.device, physical, pieces, ioprio)?;
-        let mut filled = 0usize;
-        while filled < left {
-            let mut next = *cursor;
-            let Some(piece) = pages.next_piece(&mut next, left.saturating_sub(filled)) else {
-                return Err(EINVAL);
-            };
-            if !bio.add(piece) {
-                break;
-            }
-            *cursor = next;
-            filled = filled.saturating_add(piece.len());
-        }
-        if filled == 0 {
+        let (reach, pieces) = vecs.measure(*cursor, left, MAX_PIECES);
+        // Pieces may be shorter than what a device reads at a time: the bio has to end where a
+        // piece of the largest size would that a device may have.
+        let whole = if reach < left {
+            reach.saturating_sub(reach % PAGE_SIZE)
+        } else {
+            reach
+        };
+        if whole == 0 {
             return Err(EINVAL);
         }
-        batch.submit(bio)?;
+        let mut bio = ReadBio::new(pool, &run.device, physical, pieces, ioprio)?;
+        let mut filled = 0usize;
+        while let Some(piece) = vecs.next_piece(cursor, whole.saturating_sub(filled)) {
+            if !bio.add(piece) {
+                return Err(EINVAL);
+            }
+            filled = filled.saturating_add(piece.len());
+        }
+        submitter.submit(bio);
         stats::count(Counter::Bios);
         done = done.saturating_add(filled);
     }

@@ -45,16 +45,23 @@ mod bindings;
 #[path = "../../rust/safe.rs"]
 mod safe;
 
+mod asynchronous;
 mod bio;
+mod budget;
 mod checksum;
 mod completion;
+mod compressed;
+mod delivery;
 mod error;
+mod fetch;
 mod hole;
 mod hook;
 mod inline;
 mod mirror;
 mod plan;
+mod range;
 mod request;
+mod resources;
 mod stats;
 mod stripe;
 mod window;

@@ -1,56 +1,75 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What makes data that has arrived the right data.
+//! What makes data that has arrived the right data, and delivers it.
 //!
 //! Data with checksums is right if it has them: they were looked up while the space was known to be
 //! the file's, so what matches them is what the file held then, even if the space has been given
 //! away since. Data without is right if the extent has been the file's all the time.
 
 use crate::{
-    bio::Arrival,
     error::{
         Reason,
         Stop, //
     },
     plan::Plan,
+    resources::Resources,
     safe::user_pages::UserPages,
     stats::{
         self,
         Counter, //
     },
+    window::Placement, //
 };
+use kernel::prelude::*;
+
 /// What became of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// The data is right.
+    /// The data is right, and in the caller's memory.
     Right,
     /// The extents have changed meanwhile: the data may be somebody else's.
     Changed,
+    /// A checksum does not match in memory that others may have written to as well.
+    Mismatch,
+    /// The devices cannot write to the caller's memory.
+    Misfit,
 }
 
-/// Decides on the data of a window, all of whose bios have ended.
+/// Decides on the data of a window, all of whose bios have ended with `status`, and delivers what
+/// is in private memory.
 ///
-/// Task context.
-pub(crate) fn check(
-    plan: &Plan,
+/// Task context, sleeps; no extent bit held.
+pub(crate) fn finish(
+    resources: &Resources,
+    plan: &mut Plan,
+    placement: Placement,
     pages: &UserPages<'_>,
-    arrival: &Arrival,
+    status: Result,
 ) -> Result<Outcome, Stop> {
-    arrival.submitted.map_err(Stop::from_mapping)?;
-    if arrival.status.is_err() {
-        stats::count(Counter::IoErrors);
-        return Err(Reason::Io.into());
+    match status {
+        Ok(()) => {}
+        Err(error) if error == EINVAL && placement == Placement::Direct => {
+            return Ok(Outcome::Misfit);
+        }
+        Err(_) => {
+            stats::count(Counter::IoErrors);
+            return Err(Reason::Io.into());
+        }
     }
-    if let Some(expected) = plan.expected() {
-        let bad = expected.mismatches(plan.segments(), pages);
+    if let Some(expected) = &plan.fetches.expected {
+        let bad = expected.mismatches(&plan.fetches, pages, plan.deliveries.scratch());
         if bad > 0 {
+            if placement == Placement::Direct {
+                return Ok(Outcome::Mismatch);
+            }
             stats::add(Counter::ChecksumMismatches, bad);
             return Err(Reason::Checksum.into());
         }
     }
-    if plan.is_current() {
-        Ok(Outcome::Right)
-    } else {
-        Ok(Outcome::Changed)
+    if !plan.is_current() {
+        return Ok(Outcome::Changed);
     }
+    plan.deliveries
+        .after(resources, &mut plan.fetches, plan.range.block, pages)?;
+    Ok(Outcome::Right)
 }

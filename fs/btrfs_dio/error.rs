@@ -10,14 +10,8 @@ use kernel::{
 /// Why a read was left to btrfs. Each has a counter of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
-    /// Its caller does not wait for it.
-    Async,
-    /// It may not wait (`RWF_NOWAIT`).
-    Nowait,
-    /// Offset, length or memory is no multiple of the block size.
+    /// Offset, length or memory is no multiple of 512 bytes.
     Unaligned,
-    /// There is compressed data in the range.
-    Compressed,
     /// There is data with parity (RAID5, RAID6) in the range.
     Raid56,
     /// The file is sealed with fs-verity.
@@ -47,8 +41,14 @@ pub(crate) enum Reason {
 pub(crate) enum Stop {
     /// The read is left to btrfs, untouched.
     Decline(Reason),
-    /// The read has this result: one that btrfs could not repeat.
+    /// The read has this result: one that btrfs could not repeat, or would have as well.
     Fail(Error),
+    /// The read would have to wait, and may not.
+    WouldWait,
+    /// There is not enough private memory now: to be tried again with some taken beforehand.
+    Budget,
+    /// A device cannot write to the caller's memory: to be tried again with private memory.
+    Misfit,
 }
 
 impl From<Reason> for Stop {
@@ -69,8 +69,19 @@ impl Stop {
     pub(crate) fn from_mapping(error: Error) -> Self {
         if error == ENOMEM {
             Self::Decline(Reason::Memory)
+        } else if error == EAGAIN {
+            Self::WouldWait
         } else {
             Self::Decline(Reason::Mapping)
+        }
+    }
+
+    /// What an error of writing back means for the read: it is told only once.
+    pub(crate) fn from_write_back(error: Error) -> Self {
+        if error == EAGAIN {
+            Self::WouldWait
+        } else {
+            Self::Fail(error)
         }
     }
 }

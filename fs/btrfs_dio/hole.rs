@@ -2,12 +2,12 @@
 
 //! Holes, and space that has been allocated but not written: both read as zeros.
 
-use crate::safe::user_pages::{
+use crate::safe::vecs::{
     Cursor,
-    UserPages, //
+    Vecs, //
 };
 
 /// Sets `len` bytes from `cursor` on to 0. Any task context.
-pub(crate) fn fill(pages: &UserPages<'_>, cursor: &mut Cursor, len: usize) {
-    pages.zero(cursor, len);
+pub(crate) fn fill(memory: Vecs<'_>, cursor: &mut Cursor, len: usize) {
+    memory.zero(cursor, len);
 }

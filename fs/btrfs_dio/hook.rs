@@ -3,13 +3,14 @@
 //! Where btrfs offers us a read: it is admitted, or declined with a reason.
 
 use crate::{
+    asynchronous::Issued,
     error::{
         Reason,
         Stop, //
     },
     request,
+    resources::Resources,
     safe::{
-        block::pool::BioPool,
         btrfs::{
             fs::FsId,
             hook::{
@@ -17,6 +18,8 @@ use crate::{
                 Verdict, //
             },
         },
+        drain::Drain,
+        quiescence::Quiescence,
         read::{
             Buffer,
             DirectRead, //
@@ -29,60 +32,79 @@ use crate::{
     },
 };
 use kernel::{
+    block::SECTOR_SHIFT,
     page::PAGE_SIZE,
     prelude::*, //
 };
 
+/// Alignment of offsets, lengths and memory, in bytes: what most devices read at a time, and can be
+/// written to.
+const SECTOR_SIZE: u32 = 1 << SECTOR_SHIFT;
+
 /// What serves reads.
+///
+/// Fields are dropped in the order they are declared in: first reads in flight are waited for, then
+/// the functions that have completed them, and may not have returned yet.
 #[pin_data]
 pub(crate) struct Engine {
-    /// The bios of all reads.
     #[pin]
-    pool: BioPool,
+    resources: Drain<Resources>,
+    _quiescence: Quiescence,
 }
 
 impl Engine {
     /// Makes an engine. May sleep.
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            pool <- BioPool::new(),
+            resources <- Drain::new(Resources::new()),
+            _quiescence: Quiescence,
         })
     }
 }
 
 impl Server for Engine {
-    const READ_ALIGN: u32 = 512;
-    const MEMORY_ALIGN: u32 = 512;
-
-    fn unmount(&self, _fs: FsId) {}
+    const READ_ALIGN: u32 = SECTOR_SIZE;
+    const MEMORY_ALIGN: u32 = SECTOR_SIZE;
 
     fn read(&self, read: &mut DirectRead<'_>) -> Verdict {
-        let (inode, offset, length) = (read.inode(), read.pos(), read.count());
-        trace::read_begin(inode, offset, length);
+        let (offset, length) = (read.pos(), read.count());
+        trace::read_begin(read.inode(), offset, length);
         let outcome = match admit(read) {
-            Ok(Admission::Read) => request::serve(&self.pool, read),
-            Ok(Admission::Nothing) => Ok(0),
+            Ok(Admission::Read) => request::serve(&self.resources, read),
+            Ok(Admission::Nothing) => Ok(Issued::Now(0)),
             Err(reason) => Err(Stop::Decline(reason)),
         };
         let result = match outcome {
-            Ok(bytes) => {
+            Ok(Issued::Now(bytes)) => {
                 stats::count(Counter::Reads);
                 // CAST: Widening.
                 stats::add(Counter::Bytes, bytes as u64);
                 Ok(bytes)
             }
+            // It may have been completed already: nothing of it is there any more.
+            Ok(Issued::Later) => return Verdict::Queued,
             Err(Stop::Fail(error)) => {
                 stats::count(Counter::Reads);
                 Err(error)
             }
-            Err(Stop::Decline(reason)) => {
+            Err(Stop::WouldWait) if read.is_nowait() => {
+                stats::count(Counter::WouldWait);
+                Err(EAGAIN)
+            }
+            Err(stop) => {
+                let reason = match stop {
+                    Stop::Decline(reason) => reason,
+                    _ => Reason::Busy,
+                };
                 stats::count(Counter::Declined(reason));
                 return Verdict::Declined;
             }
         };
-        trace::read_end(inode, offset, length, result);
+        trace::read_end(read.inode(), offset, length, result);
         Verdict::Served(result)
     }
+
+    fn unmount(&self, _fs: FsId) {}
 }
 
 /// What an admitted read is.
@@ -96,12 +118,6 @@ enum Admission {
 
 /// Decides by what can be seen without any lock whether a read is one we serve.
 fn admit(read: &DirectRead<'_>) -> Result<Admission, Reason> {
-    if !read.is_sync() {
-        return Err(Reason::Async);
-    }
-    if read.is_nowait() {
-        return Err(Reason::Nowait);
-    }
     let inode = read.inode();
     let fs = inode.fs();
     // CAST: Widening.
@@ -122,9 +138,8 @@ fn admit(read: &DirectRead<'_>) -> Result<Admission, Reason> {
         // Nothing to read, so nothing to align. Final: the file may be growing.
         return Ok(Admission::Nothing);
     }
-    // CAST: Only low bits matter.
-    let offset = offset as usize;
-    if (offset | read.alignment()) & (block - 1) != 0 {
+    // CAST: Only low bits matter; widening.
+    if (offset as usize | read.alignment()) & (SECTOR_SIZE as usize - 1) != 0 {
         return Err(Reason::Unaligned);
     }
     if inode.has_verity() {

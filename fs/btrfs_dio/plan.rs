@@ -4,21 +4,39 @@
 
 use crate::{
     checksum::Expected,
+    compressed,
+    delivery::{
+        Deliveries,
+        Delivery, //
+    },
     error::{
         Reason,
         Stop, //
     },
-    inline,
-    safe::btrfs::{
-        extent_lock::ExtentLock,
-        extent_map::{
-            Extent,
-            ExtentMap,
-            Kind, //
-        },
-        inline_item::InlineData,
+    fetch::{
+        Fetches,
+        Memory, //
     },
-    window::Range,
+    inline,
+    range::Range,
+    resources::Resources,
+    safe::{
+        btrfs::{
+            extent_lock::ExtentLock,
+            extent_map::{
+                Encoded,
+                Extent,
+                ExtentMap,
+                Kind, //
+            },
+        },
+        decode::MAX_EXTENT,
+    },
+    stats::Tally,
+    window::{
+        Attempt,
+        Placement, //
+    },
 };
 use kernel::prelude::*;
 
@@ -36,6 +54,8 @@ pub(crate) enum Source {
         /// Logical address of the first byte.
         logical: u64,
     },
+    /// The devices, compressed; `offset` is that of the segment's first byte.
+    Compressed(Encoded),
 }
 
 /// A stretch of a window, of one extent.
@@ -64,7 +84,7 @@ impl Segment {
             .ok_or(Reason::Mapping)?;
         let left = range.len.checked_sub(at).ok_or(Reason::Mapping)?;
         let len = usize::try_from(there).unwrap_or(usize::MAX).min(left);
-        if len == 0 || len % range.block != 0 {
+        if len == 0 || len.checked_rem(range.block) != Some(0) {
             return Err(Reason::Mapping);
         }
         let source = match extent.kind {
@@ -72,12 +92,15 @@ impl Segment {
             Kind::Prealloc => Source::Prealloc,
             Kind::Inline if extent.start == 0 && start == 0 && len == range.block => Source::Inline,
             Kind::Inline => return Err(Reason::Mapping),
-            Kind::Compressed => return Err(Reason::Compressed),
+            Kind::Unknown => return Err(Reason::Features),
+            Kind::Compressed(encoded) => {
+                Source::Compressed(compressed::part(&encoded, skipped, len, range.block)?)
+            }
             Kind::Regular { logical } => Source::Disk {
                 // CAST: Widening.
                 logical: logical
                     .checked_add(skipped)
-                    .filter(|logical| logical % range.block as u64 == 0)
+                    .filter(|logical| logical.checked_rem(range.block as u64) == Some(0))
                     .ok_or(Reason::Mapping)?,
             },
         };
@@ -87,28 +110,38 @@ impl Segment {
 
 /// What a window consists of, with all that was to be learned of it under the extent lock.
 pub(crate) struct Plan {
-    /// The window, piece by piece, without gaps.
-    segments: KVVec<Segment>,
-    /// The inline extent, if a segment is one.
-    inline: Option<InlineData>,
-    /// The checksums of what is on devices, if it has any.
-    expected: Option<Expected>,
+    /// The window, as far as it is planned.
+    pub(crate) range: Range,
+    /// What is read from devices.
+    pub(crate) fetches: Fetches,
+    /// What is written to the caller's memory, but for what devices write there.
+    pub(crate) deliveries: Deliveries,
+    /// What is in it, to be counted.
+    pub(crate) tally: Tally,
     /// The maps of what is on devices, if it has no checksums.
     maps: KVVec<ExtentMap>,
 }
 
 impl Plan {
-    /// Makes the plan of a locked window. Sleeps.
-    pub(crate) fn make(lock: &ExtentLock<'_>, range: &Range) -> Result<Self, Stop> {
-        let mut expected = if lock.inode().has_checksums() {
-            Some(Expected::new(lock.inode().fs(), range)?)
+    /// Makes the plan of a locked window, or of the beginning of it, if there is more to be held in
+    /// private memory than a window may have. Sleeps, unless the attempt must not.
+    pub(crate) fn make(
+        resources: &Resources,
+        lock: &ExtentLock<'_>,
+        range: &Range,
+        attempt: &mut Attempt,
+    ) -> Result<Self, Stop> {
+        let patience = attempt.manner.patience;
+        let expected = if lock.inode().has_checksums() {
+            Some(Expected::new(lock.inode().fs(), range.block)?)
         } else {
             None
         };
         let mut plan = Self {
-            segments: KVVec::new(),
-            inline: None,
-            expected: None,
+            range: *range,
+            fetches: Fetches::new(expected, attempt.share.take(), patience),
+            deliveries: Deliveries::new(),
+            tally: Tally::default(),
             maps: KVVec::new(),
         };
         let mut at = 0usize;
@@ -116,44 +149,131 @@ impl Plan {
             // CAST: Widening.
             let start = range.start.saturating_add(at as u64);
             let left = range.len.saturating_sub(at) as u64;
-            let map = ExtentMap::get(lock, start, left).map_err(Stop::from_mapping)?;
+            let map = ExtentMap::get(lock, start, left, patience).map_err(Stop::from_mapping)?;
             let extent = map.extent();
             let segment = Segment::cut(&extent, range, at)?;
-            match segment.source {
-                Source::Hole | Source::Prealloc => {}
-                Source::Inline => plan.inline = Some(inline::load(lock, range.block)?),
-                Source::Disk { logical } => match &mut expected {
-                    Some(expected) => expected.look_up(lock, &segment, logical, &extent)?,
-                    None => plan.maps.push(map, GFP_KERNEL)?,
-                },
+            let planned = plan.add(resources, lock, &segment, extent.generation, attempt)?;
+            let on_device = matches!(segment.source, Source::Disk { .. } | Source::Compressed(_));
+            if on_device && plan.fetches.expected.is_none() {
+                plan.maps.push(map, patience.gfp())?;
             }
-            plan.segments.push(segment, GFP_KERNEL)?;
-            at = at.saturating_add(segment.len);
+            at = at.saturating_add(planned);
+            if planned < segment.len {
+                break;
+            }
         }
-        plan.expected = expected;
+        if at == 0 {
+            return Err(Reason::Memory.into());
+        }
+        plan.range = range.cut(at);
+        plan.deliveries.prepare(&plan.fetches, attempt, range)?;
         Ok(plan)
     }
 
-    /// Returns the segments, in the order of the file.
-    pub(crate) fn segments(&self) -> &[Segment] {
-        &self.segments
+    /// Adds a segment, and returns how much of it there was private memory for. In bytes.
+    fn add(
+        &mut self,
+        resources: &Resources,
+        lock: &ExtentLock<'_>,
+        segment: &Segment,
+        generation: u64,
+        attempt: &Attempt,
+    ) -> Result<usize, Stop> {
+        let gfp = attempt.manner.patience.gfp();
+        let wanted = self.range.wanted(segment.at, segment.len);
+        match segment.source {
+            Source::Hole | Source::Prealloc => {
+                self.tally.count(segment.source);
+                self.deliveries.push(wanted.map(Delivery::Zero), gfp)?;
+                Ok(segment.len)
+            }
+            Source::Inline => {
+                self.tally.count(segment.source);
+                let data = inline::load(lock, self.range.block, attempt.manner.patience)?;
+                self.deliveries.push_inline(data, wanted, gfp)?;
+                Ok(segment.len)
+            }
+            Source::Disk { logical } => {
+                self.tally.count(segment.source);
+                self.add_plain(resources, lock, segment, logical, generation, attempt)
+            }
+            Source::Compressed(encoded) => {
+                let Some(part) = wanted else {
+                    return Ok(segment.len);
+                };
+                let len = usize::try_from(encoded.disk_len).map_err(|_| Reason::Mapping)?;
+                let Some(buffer) = self.fetches.buffer(&resources.budget, len)? else {
+                    return Ok(0);
+                };
+                self.tally.count(segment.source);
+                let memory = Memory::Private { buffer, at: 0 };
+                self.fetches
+                    .add(lock, encoded.logical, len, generation, memory)?;
+                let delivery = Delivery::Decode {
+                    buffer,
+                    encoded,
+                    part,
+                };
+                self.deliveries.push(Some(delivery), gfp)?;
+                Ok(segment.len)
+            }
+        }
     }
 
-    /// Returns the inline extent.
-    pub(crate) fn inline(&self) -> Option<&InlineData> {
-        self.inline.as_ref()
-    }
-
-    /// Returns the checksums that data from devices must have, `None` if it has none.
-    pub(crate) fn expected(&self) -> Option<&Expected> {
-        self.expected.as_ref()
+    /// Adds a segment that is on devices as it is in the file: straight into the caller's memory
+    /// where that has room for whole blocks, and is wanted there.
+    fn add_plain(
+        &mut self,
+        resources: &Resources,
+        lock: &ExtentLock<'_>,
+        segment: &Segment,
+        logical: u64,
+        generation: u64,
+        attempt: &Attempt,
+    ) -> Result<usize, Stop> {
+        let mut done = 0usize;
+        while done < segment.len {
+            let at = segment.at.saturating_add(done);
+            let left = segment.len.saturating_sub(done);
+            // CAST: Widening.
+            let logical = logical.checked_add(done as u64).ok_or(Reason::Mapping)?;
+            let direct = match attempt.placement {
+                Placement::Direct => self.range.direct(at, left),
+                Placement::Private => None,
+            };
+            let len = if let Some((to, len)) = direct {
+                let memory = Memory::Caller { at: to };
+                self.fetches.add(lock, logical, len, generation, memory)?;
+                len
+            } else {
+                let most = match attempt.placement {
+                    Placement::Direct => self.range.block,
+                    Placement::Private => MAX_EXTENT,
+                };
+                let len = left.min(most);
+                let Some(buffer) = self.fetches.buffer(&resources.budget, len)? else {
+                    break;
+                };
+                let memory = Memory::Private { buffer, at: 0 };
+                self.fetches.add(lock, logical, len, generation, memory)?;
+                let copy = self
+                    .range
+                    .wanted(at, len)
+                    .map(|part| Delivery::Copy { buffer, part });
+                self.deliveries.push(copy, attempt.manner.patience.gfp())?;
+                if attempt.placement == Placement::Direct {
+                    self.tally.bounced = self.tally.bounced.saturating_add(1);
+                }
+                len
+            };
+            done = done.saturating_add(len);
+        }
+        Ok(done)
     }
 
     /// Returns whether anything has to be read from devices.
     pub(crate) fn reads_devices(&self) -> bool {
-        self.segments
-            .iter()
-            .any(|segment| matches!(segment.source, Source::Disk { .. }))
+        !self.fetches.list().is_empty()
     }
 
     /// Returns whether the data without checksums has been the file's all the time.

@@ -2,85 +2,143 @@
 
 //! One read as a whole.
 //!
-//! A read is served in windows, one after the other. It belongs to the task that issued it from
-//! beginning to end: what is in flight for it is in a batch that the task waits for, so nothing of
-//! it outlives the call.
+//! # States
+//!
+//! | state     | who owns it                               | ends by                                |
+//! |-----------|-------------------------------------------|----------------------------------------|
+//! | offered   | btrfs; we have a [`DirectRead`]           | served, declined, or detached          |
+//! | served    | nobody: `read_iter` returns the result    |                                        |
+//! | declined  | btrfs, untouched                          |                                        |
+//! | detached  | its set of bios, see [`asynchronous`]     | completed, once                        |
+//!
+//! A read whose caller waits is served in windows, one after the other, by the task that issued it.
+//! One whose caller does not, or that may not wait, is served in one.
 
 use crate::{
+    asynchronous::{
+        self,
+        Issued, //
+    },
     error::{
         Reason,
         Stop, //
     },
+    range::Range,
+    resources::Resources,
     safe::{
-        block::pool::BioPool,
+        drain::Drain,
+        patience::Patience,
         read::DirectRead,
+        task,
         user_pages::UserPages, //
     },
     window::{
         self,
-        Range, //
+        Manner, //
     },
 };
 use kernel::{
     prelude::*,
-    sizes::SZ_4M, //
+    sizes::{
+        SZ_16M,
+        SZ_4M, //
+    },
 };
 
-/// How much of a read is worked on at a time, in bytes: what bounds the memory that is pinned, and
-/// the memory of our own.
+/// How much of a read is worked on at a time, in bytes, if its caller waits: what bounds the memory
+/// that is pinned, and the memory of our own.
 pub(crate) const WINDOW: usize = SZ_4M;
+/// How much is, if the caller does not wait, or may not: all of the read. A longer one is served as
+/// if its caller waited, or told to wait.
+pub(crate) const LARGEST: usize = SZ_16M;
 
-/// Serves an admitted read, and returns the number of bytes that were read.
+/// Serves an admitted read.
 ///
-/// Task context, sleeps; no lock of the filesystem held.
-pub(crate) fn serve(pool: &BioPool, read: &mut DirectRead<'_>) -> Result<usize, Stop> {
+/// Task context; sleeps, unless the read must not; no lock of the filesystem held.
+pub(crate) fn serve(
+    resources: &Drain<Resources>,
+    read: &mut DirectRead<'_>,
+) -> Result<Issued, Stop> {
     let inode = read.inode();
     let pos = u64::try_from(read.pos()).map_err(|_| Reason::Unaligned)?;
     // CAST: Widening.
     let block = inode.fs().block_size() as usize;
     let count = read.count();
+    let manner = Manner {
+        patience: if read.is_nowait() {
+            Patience::Nowait
+        } else {
+            Patience::Wait
+        },
+        ioprio: read.ioprio(),
+        pid: task::current_pid(),
+        alignment: read.alignment(),
+    };
 
     let likely = bytes_to_read(pos, count, inode.size());
     if likely == 0 {
-        return Ok(0);
+        return Ok(Issued::Now(0));
     }
+    let at_once = likely <= LARGEST;
+    if manner.patience == Patience::Nowait && !at_once {
+        return Err(Stop::WouldWait);
+    }
+    let later = !read.is_sync() && at_once;
+    let whole = later || manner.patience == Patience::Nowait;
+    let most = if whole { LARGEST } else { WINDOW };
     // Before any lock: this may fault, and what it faults in may be this file.
-    let mut ahead = Some(pin(read, window_len(likely, block)?, block)?);
+    let first = pin(read, memory_for(pos, likely, count, most, block)?, &manner)?;
 
-    let shared = inode.lock_shared();
-    // From here on the size does not change.
+    let shared = inode
+        .lock_shared(manner.patience)
+        .map_err(Stop::from_mapping)?;
+    // From here on the file does not get shorter.
     let total = bytes_to_read(pos, count, inode.size());
     if total == 0 {
-        return Ok(0);
+        return Ok(Issued::Now(0));
     }
-    // CAST: Widening. Whole blocks: what shares a block with the end of the read counts, too.
-    let blocks = total
-        .checked_next_multiple_of(block)
-        .ok_or(Reason::Unaligned)? as u64;
-    shared.write_back(pos, blocks).map_err(Stop::Fail)?;
+    let all = Range::new(pos, total, total, block)?;
+    shared
+        // CAST: Widening. Whole blocks: what shares a block with the ends of the read counts, too.
+        .write_back(all.start, all.len as u64, manner.patience)
+        .map_err(Stop::from_write_back)?;
 
+    if later {
+        // If the file has grown since, then the read is of the file as it was.
+        let range = Range::new(pos, total.min(first.len()), first.len(), block)?;
+        return asynchronous::issue(resources, read, shared, &range, first, &manner);
+    }
+    let mut ahead = Some(first);
     let mut done = 0usize;
     while done < total {
+        // CAST: Widening.
+        let pos = pos.checked_add(done as u64).ok_or(Reason::Mapping)?;
         let left = total.saturating_sub(done);
         let pages = match ahead.take() {
             Some(pages) => pages,
-            None => pin(read, window_len(left, block)?, block)?,
+            None if whole => break,
+            None => {
+                let room = count.saturating_sub(done);
+                pin(read, memory_for(pos, left, room, most, block)?, &manner)?
+            }
         };
-        // Fewer pages than are left if the file has grown since, more if it has shrunk.
-        let valid = left.min(pages.len());
-        let range = Range {
-            // CAST: Widening.
-            start: pos.checked_add(done as u64).ok_or(Reason::Mapping)?,
-            len: valid
-                .checked_next_multiple_of(block)
-                .ok_or(Reason::Mapping)?,
-            valid,
-            block,
-        };
-        window::read(pool, &shared, &range, &pages, read.ioprio())?;
-        done = done.saturating_add(valid);
+        // Fewer pages than are left if the file has grown since, more if it has shrunk. A window
+        // can be cut short: then the next one begins in the midst of these pages.
+        let mut within = 0usize;
+        while within < left.min(pages.len()) {
+            let range = Range::new(
+                pos.checked_add(within as u64).ok_or(Reason::Mapping)?,
+                left.min(pages.len()).saturating_sub(within),
+                pages.len().saturating_sub(within),
+                block,
+            )?
+            .at(within);
+            let read = window::read(resources, shared.count(), &range, &pages, &manner)?;
+            within = within.saturating_add(read);
+        }
+        done = done.saturating_add(within);
     }
-    Ok(done)
+    Ok(Issued::Now(done))
 }
 
 /// Returns how many of `count` bytes from `pos` on are there to be read in a file of `size` bytes.
@@ -89,21 +147,33 @@ pub(crate) fn bytes_to_read(pos: u64, count: usize, size: u64) -> usize {
     usize::try_from(there).unwrap_or(usize::MAX).min(count)
 }
 
-/// Returns the length of the first window of `bytes`: whole blocks, and at most [`WINDOW`].
-pub(crate) fn window_len(bytes: usize, block: usize) -> Result<usize, Reason> {
-    bytes
-        .min(WINDOW)
-        .checked_next_multiple_of(block)
-        .ok_or(Reason::Unaligned)
+/// Returns how much memory to take for reading `bytes` from `pos` on: at most `most`, up to the end
+/// of a block, as far as the caller has `room`.
+pub(crate) fn memory_for(
+    pos: u64,
+    bytes: usize,
+    room: usize,
+    most: usize,
+    block: usize,
+) -> Result<usize, Reason> {
+    // CAST: Widening, and back: less than `block`.
+    let head = (pos & (block as u64).saturating_sub(1)) as usize;
+    let end = bytes
+        .checked_add(head)
+        .and_then(|end| end.checked_next_multiple_of(block))
+        .ok_or(Reason::Unaligned)?;
+    Ok(end.min(most).saturating_sub(head).min(room))
 }
 
 /// Pins the next `len` bytes of the buffer.
-fn pin<'r>(read: &mut DirectRead<'r>, len: usize, block: usize) -> Result<UserPages<'r>, Stop> {
-    UserPages::pin(read, len, block).map_err(|error| {
-        if error == ENOMEM {
-            Stop::Decline(Reason::Memory)
-        } else {
+fn pin<'r>(read: &mut DirectRead<'r>, len: usize, manner: &Manner) -> Result<UserPages<'r>, Stop> {
+    UserPages::pin(read, len, manner.patience).map_err(|error| {
+        if error != ENOMEM {
             Stop::Decline(Reason::Fault)
+        } else if manner.patience == Patience::Nowait {
+            Stop::WouldWait
+        } else {
+            Stop::Decline(Reason::Memory)
         }
     })
 }

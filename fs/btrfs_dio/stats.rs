@@ -6,6 +6,7 @@
 
 use crate::{
     error::Reason,
+    plan::Source,
     safe::{
         counters,
         debugfs, //
@@ -13,7 +14,11 @@ use crate::{
 };
 use kernel::{
     seq_file::SeqFile,
-    seq_print, //
+    seq_print,
+    sync::atomic::{
+        ordering::Relaxed,
+        Atomic, //
+    }, //
 };
 
 /// What is counted.
@@ -23,18 +28,31 @@ pub(crate) enum Counter {
     Reads,
     /// Bytes that served reads have returned.
     Bytes,
-    /// Segments that were read from devices.
+    /// Reads that completed after the call that issued them.
+    Queued,
+    /// Reads that were told to wait.
+    WouldWait,
+    /// Segments that were read from devices as they are.
     Regular,
+    /// Segments that were read from devices and decompressed.
+    Compressed,
     /// Segments that were copied out of the metadata.
     Inline,
     /// Segments of holes.
     Hole,
     /// Segments of space that has not been written.
     Prealloc,
+    /// Blocks that went through private memory, as the caller wanted part of them.
+    Bounced,
     /// Bios submitted.
     Bios,
     /// Blocks whose checksum did not match.
     ChecksumMismatches,
+    /// Windows whose checksums did not match, and did when read again into private memory: somebody
+    /// else wrote to the caller's.
+    BufferChanged,
+    /// Windows of asynchronous reads that had to be read again.
+    Reread,
     /// Windows in which a device failed.
     IoErrors,
     /// Reads left to btrfs, for this reason.
@@ -42,20 +60,23 @@ pub(crate) enum Counter {
 }
 
 /// All counters, in the order they are shown in; the position of each is its number.
-const COUNTERS: [(Counter, &str); 24] = [
+const COUNTERS: [(Counter, &str); 27] = [
     (Counter::Reads, "reads"),
     (Counter::Bytes, "bytes"),
+    (Counter::Queued, "queued"),
+    (Counter::WouldWait, "would_wait"),
     (Counter::Regular, "regular"),
+    (Counter::Compressed, "compressed"),
     (Counter::Inline, "inline"),
     (Counter::Hole, "hole"),
     (Counter::Prealloc, "prealloc"),
+    (Counter::Bounced, "bounced"),
     (Counter::Bios, "bios"),
     (Counter::ChecksumMismatches, "csum_mismatches"),
+    (Counter::BufferChanged, "buffer_changed"),
+    (Counter::Reread, "reread"),
     (Counter::IoErrors, "io_errors"),
-    (Counter::Declined(Reason::Async), "declined_async"),
-    (Counter::Declined(Reason::Nowait), "declined_nowait"),
     (Counter::Declined(Reason::Unaligned), "declined_unaligned"),
-    (Counter::Declined(Reason::Compressed), "declined_compressed"),
     (Counter::Declined(Reason::Raid56), "declined_raid56"),
     (Counter::Declined(Reason::Verity), "declined_verity"),
     (Counter::Declined(Reason::Encrypted), "declined_encrypted"),
@@ -70,7 +91,7 @@ const COUNTERS: [(Counter, &str); 24] = [
 ];
 
 /// The number of the first counter of reads left to btrfs.
-const FIRST_DECLINED: u32 = 9;
+const FIRST_DECLINED: u32 = 15;
 
 const _: () = assert!(COUNTERS.len() <= counters::COUNT as usize);
 
@@ -80,13 +101,19 @@ impl Counter {
         match self {
             Self::Reads => 0,
             Self::Bytes => 1,
-            Self::Regular => 2,
-            Self::Inline => 3,
-            Self::Hole => 4,
-            Self::Prealloc => 5,
-            Self::Bios => 6,
-            Self::ChecksumMismatches => 7,
-            Self::IoErrors => 8,
+            Self::Queued => 2,
+            Self::WouldWait => 3,
+            Self::Regular => 4,
+            Self::Compressed => 5,
+            Self::Inline => 6,
+            Self::Hole => 7,
+            Self::Prealloc => 8,
+            Self::Bounced => 9,
+            Self::Bios => 10,
+            Self::ChecksumMismatches => 11,
+            Self::BufferChanged => 12,
+            Self::Reread => 13,
+            Self::IoErrors => 14,
             // CAST: The position of the variant, declared in the order of the table.
             Self::Declined(reason) => FIRST_DECLINED + reason as u32,
         }
@@ -101,6 +128,60 @@ pub(crate) fn count(counter: Counter) {
 /// Adds to a counter. Any context.
 pub(crate) fn add(counter: Counter, value: u64) {
     counters::add(counter.number(), value);
+}
+
+/// Private memory in use, in bytes, and the most there was at a time.
+static PRIVATE: Atomic<usize> = Atomic::new(0);
+static PRIVATE_PEAK: Atomic<usize> = Atomic::new(0);
+
+/// Notes how much private memory is in use. To be called by one at a time.
+pub(crate) fn private_memory(bytes: usize) {
+    PRIVATE.store(bytes, Relaxed);
+    if bytes > PRIVATE_PEAK.load(Relaxed) {
+        PRIVATE_PEAK.store(bytes, Relaxed);
+    }
+}
+
+/// What a window consists of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    regular: u64,
+    compressed: u64,
+    inline: u64,
+    hole: u64,
+    prealloc: u64,
+    /// Blocks that go through private memory.
+    pub(crate) bounced: u64,
+}
+
+impl Tally {
+    /// Counts a segment.
+    pub(crate) fn count(&mut self, source: Source) {
+        let field = match source {
+            Source::Disk { .. } => &mut self.regular,
+            Source::Compressed(_) => &mut self.compressed,
+            Source::Inline => &mut self.inline,
+            Source::Hole => &mut self.hole,
+            Source::Prealloc => &mut self.prealloc,
+        };
+        *field = field.saturating_add(1);
+    }
+
+    /// Adds all to the counters: it has been served.
+    pub(crate) fn note(&self) {
+        for (counter, value) in [
+            (Counter::Regular, self.regular),
+            (Counter::Compressed, self.compressed),
+            (Counter::Inline, self.inline),
+            (Counter::Hole, self.hole),
+            (Counter::Prealloc, self.prealloc),
+            (Counter::Bounced, self.bounced),
+        ] {
+            if value > 0 {
+                add(counter, value);
+            }
+        }
+    }
 }
 
 /// The file that shows all counters.
@@ -125,6 +206,8 @@ impl debugfs::Show for Counters {
             seq_print!(file, "{name} {value}\n");
         }
         seq_print!(file, "declined {declined}\n");
+        seq_print!(file, "private_bytes {}\n", PRIVATE.load(Relaxed));
+        seq_print!(file, "private_bytes_peak {}\n", PRIVATE_PEAK.load(Relaxed));
     }
 }
 

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One window of a read: lock, plan, submit, wait, check.
+//! One window of a read: lock, plan, submit; and once all has arrived, finish or try again.
 
 use crate::{
-    bio,
+    bio::{
+        self,
+        Run, //
+    },
+    budget::Share,
     completion::{
         self,
         Outcome, //
@@ -12,133 +16,268 @@ use crate::{
         Reason,
         Stop, //
     },
-    hole, inline,
-    plan::{
-        Plan,
-        Source, //
-    },
+    plan::Plan,
+    range::Range,
+    resources::Resources,
     safe::{
-        block::pool::BioPool,
+        block::batch,
         btrfs::{
             device::DeviceHold,
             extent_lock::{
                 ExtentLock,
+                WriterLock,
                 Writers, //
             },
-            inode::SharedInode,
+            inode::DioCount,
         },
-        user_pages::{
-            Cursor,
-            UserPages, //
-        },
+        patience::Patience,
+        user_pages::UserPages, //
     },
     stats::{
         self,
         Counter, //
     },
 };
+use kernel::prelude::*;
 
 /// How often to wait for writes in the range before the read is left to btrfs.
 const LOCK_TRIES: u32 = 64;
 /// How often to read a range again whose extents have changed meanwhile.
 const READ_TRIES: u32 = 8;
 
-/// A window, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Range {
-    /// Offset in the file, a multiple of `block`.
-    pub(crate) start: u64,
-    /// Length, a multiple of `block`.
-    pub(crate) len: usize,
-    /// How much of it lies before the end of the file; the last block may lie across.
-    pub(crate) valid: usize,
-    /// Size of a block, a power of two.
-    pub(crate) block: usize,
+/// How a read is to be served.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    /// Whether it may wait.
+    pub(crate) patience: Patience,
+    /// I/O priority.
+    pub(crate) ioprio: u16,
+    /// Process that reads, by which the copy is chosen.
+    pub(crate) pid: i32,
+    /// All bits that are set in the address or the length of any piece of the caller's memory.
+    pub(crate) alignment: usize,
 }
 
-/// Reads a window into the first bytes of `pages`.
-///
-/// Task context, sleeps; no extent bit held. On return no I/O is in flight.
-pub(crate) fn read(
-    pool: &BioPool,
-    inode: &SharedInode<'_>,
-    range: &Range,
-    pages: &UserPages<'_>,
-    ioprio: u16,
-) -> Result<(), Stop> {
-    for _ in 0..READ_TRIES {
-        match read_once(pool, inode, range, pages, ioprio)? {
-            Outcome::Right => return Ok(()),
-            Outcome::Changed => {}
+/// Where data from devices goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Placement {
+    /// Straight into the caller's memory, where it can.
+    Direct,
+    /// Into private memory, where nobody changes it before it is verified.
+    Private,
+}
+
+/// How a window is being tried.
+pub(crate) struct Attempt {
+    pub(crate) manner: Manner,
+    pub(crate) placement: Placement,
+    /// Private memory taken beforehand.
+    pub(crate) share: Option<Share>,
+}
+
+impl Attempt {
+    /// Makes the first attempt.
+    pub(crate) fn first(manner: &Manner) -> Self {
+        Self {
+            manner: *manner,
+            placement: Placement::Direct,
+            share: None,
         }
     }
-    Err(Reason::Busy.into())
 }
 
-/// Reads a window, and says whether that was of use.
-fn read_once(
-    pool: &BioPool,
-    inode: &SharedInode<'_>,
+/// A window that is planned, and what it takes to submit it; no extent is locked any more.
+pub(crate) struct Ready<'a> {
+    pub(crate) plan: Plan,
+    pub(crate) runs: KVVec<Run>,
+    /// `None` if nothing is read from devices.
+    pub(crate) hold: Option<DeviceHold<'a>>,
+    pub(crate) writers: WriterLock<'a>,
+}
+
+/// Plans a window, in the caller's memory or in private memory, as `attempt` says, or has to say in
+/// the end.
+///
+/// Task context; sleeps, unless the manner forbids it; no extent bit and no hold on devices held.
+pub(crate) fn prepare<'a>(
+    resources: &Resources,
+    inode: &DioCount<'a>,
     range: &Range,
-    pages: &UserPages<'_>,
-    ioprio: u16,
-) -> Result<Outcome, Stop> {
+    attempt: &mut Attempt,
+) -> Result<Ready<'a>, Stop> {
+    let patience = attempt.manner.patience;
+    // Each of the first two arms mends what cannot happen again, or once more after the other.
+    loop {
+        match prepare_once(resources, inode, range, attempt) {
+            Err(Stop::Misfit) if attempt.placement == Placement::Direct => {
+                attempt.placement = Placement::Private;
+            }
+            Err(Stop::Budget) => {
+                let share = Share::window(&resources.budget, patience);
+                attempt.share = Some(share.map_err(Stop::from_mapping)?);
+            }
+            other => return other,
+        }
+    }
+}
+
+fn prepare_once<'a>(
+    resources: &Resources,
+    inode: &DioCount<'a>,
+    range: &Range,
+    attempt: &mut Attempt,
+) -> Result<Ready<'a>, Stop> {
+    let patience = attempt.manner.patience;
     // CAST: Widening.
     let len = range.len as u64;
     inode
-        .write_back_compressed(range.start, len)
+        .write_back_compressed(range.start, len, patience)
         .map_err(Stop::Fail)?;
 
-    let writers = if inode.inode().has_checksums() {
+    let writers = if inode.inode().has_checksums() || !inode.inode().is_overwritten_in_place() {
         Writers::Allowed
     } else {
         Writers::KeptAway
     };
-    let lock = ExtentLock::new(inode, range.start, len, writers, LOCK_TRIES)
+    let lock = ExtentLock::new(inode, range.start, len, writers, LOCK_TRIES, patience)
         .map_err(Stop::from_mapping)?
         .ok_or(Reason::Busy)?;
-    let plan = Plan::make(&lock, range)?;
+    let plan = Plan::make(resources, &lock, range, attempt)?;
     if !plan.reads_devices() {
-        let _writers = lock.unlock_extents();
-        fill(&plan, range, pages);
-        return Ok(Outcome::Right);
+        return Ok(Ready {
+            plan,
+            runs: KVVec::new(),
+            hold: None,
+            writers: lock.unlock_extents(),
+        });
     }
-
     // After the checksums: with a hold on the devices no metadata may be read.
-    let fs = inode.inode().fs();
-    let hold = DeviceHold::wait(fs);
-    let runs = bio::map(&plan, &lock, &hold)?;
-    // The runs have holds of their own.
-    drop(hold);
-    let writers = lock.unlock_extents();
-    let arrival = bio::read(fs, pool, runs, pages, ioprio, || {
-        fill(&plan, range, pages);
-    });
-    let outcome = completion::check(&plan, pages, &arrival);
-    drop(writers);
-    outcome
+    let hold = DeviceHold::take(inode.inode().fs(), patience).map_err(Stop::from_mapping)?;
+    let runs = bio::map(&plan.fetches, &lock, &hold, &attempt.manner)?;
+    Ok(Ready {
+        plan,
+        runs,
+        hold: Some(hold),
+        writers: lock.unlock_extents(),
+    })
 }
 
-/// Fills in what does not come from a device.
-fn fill(plan: &Plan, range: &Range, pages: &UserPages<'_>) {
-    for segment in plan.segments() {
-        let mut cursor = Cursor::default();
-        // Nothing is written behind the end of the file.
-        let len = segment.len.min(range.valid.saturating_sub(segment.at));
-        let counter = match segment.source {
-            Source::Disk { .. } => {
-                stats::count(Counter::Regular);
-                continue;
-            }
-            Source::Hole => Counter::Hole,
-            Source::Prealloc => Counter::Prealloc,
-            Source::Inline => Counter::Inline,
-        };
-        stats::count(counter);
-        pages.skip(&mut cursor, segment.at);
-        match (segment.source, plan.inline()) {
-            (Source::Inline, Some(data)) => inline::fill(pages, &mut cursor, len, data.as_slice()),
-            _ => hole::fill(pages, &mut cursor, len),
-        }
+/// Reads a window into the first bytes of `pages`, and returns how many bytes it was cut down to,
+/// at least one.
+///
+/// Task context; no extent bit held. On return no I/O is in flight. It waits for devices even if
+/// the manner forbids to wait for anything else.
+pub(crate) fn read(
+    resources: &Resources,
+    inode: &DioCount<'_>,
+    range: &Range,
+    pages: &UserPages<'_>,
+    manner: &Manner,
+) -> Result<usize, Stop> {
+    let mut attempt = Attempt::first(manner);
+    let ready = prepare(resources, inode, range, &mut attempt)?;
+    if manner.patience == Patience::Nowait && ready.plan.range != *range {
+        return Err(Stop::WouldWait);
     }
+    let (outcome, done) = deliver(resources, ready, attempt.placement, pages, manner)?;
+    match outcome {
+        Outcome::Right => Ok(done),
+        // It has waited for devices already.
+        other => read_again(resources, inode, range, pages, &attempt.manner, other),
+    }
+}
+
+/// Reads a window again that has been read with this outcome, until it is right. Returns how many
+/// bytes it was cut down to.
+///
+/// As [`read`], but may wait.
+pub(crate) fn read_again(
+    resources: &Resources,
+    inode: &DioCount<'_>,
+    range: &Range,
+    pages: &UserPages<'_>,
+    manner: &Manner,
+    mut outcome: Outcome,
+) -> Result<usize, Stop> {
+    let mut attempt = Attempt::first(manner);
+    attempt.manner.patience = Patience::Wait;
+    let mut mismatched = false;
+    for _ in 0..READ_TRIES {
+        match outcome {
+            Outcome::Right | Outcome::Changed => {}
+            Outcome::Misfit => attempt.placement = Placement::Private,
+            Outcome::Mismatch => {
+                attempt.placement = Placement::Private;
+                mismatched = true;
+            }
+        }
+        let ready = prepare(resources, inode, range, &mut attempt)?;
+        let (next, done) = deliver(resources, ready, attempt.placement, pages, manner)?;
+        if next == Outcome::Right {
+            if mismatched {
+                stats::count(Counter::BufferChanged);
+            }
+            return Ok(done);
+        }
+        outcome = next;
+    }
+    Err(Reason::Busy.into())
+}
+
+/// Delivers a window that reads nothing from devices. Returns its length.
+pub(crate) fn deliver_now(
+    resources: &Resources,
+    ready: Ready<'_>,
+    pages: &UserPages<'_>,
+) -> Result<usize, Stop> {
+    let Ready {
+        mut plan, writers, ..
+    } = ready;
+    drop(writers);
+    plan.deliveries.before(resources, plan.range.block, pages)?;
+    plan.tally.note();
+    Ok(plan.range.valid)
+}
+
+/// Submits a window, waits for it, and finishes it. Returns what became of it, and its length.
+fn deliver(
+    resources: &Resources,
+    mut ready: Ready<'_>,
+    placement: Placement,
+    pages: &UserPages<'_>,
+    manner: &Manner,
+) -> Result<(Outcome, usize), Stop> {
+    let Some(hold) = ready.hold.take() else {
+        return deliver_now(resources, ready, pages).map(|done| (Outcome::Right, done));
+    };
+    let Ready {
+        mut plan,
+        runs,
+        writers,
+        ..
+    } = ready;
+    let block = plan.range.block;
+    let (before, status) = {
+        let Plan {
+            fetches,
+            deliveries,
+            ..
+        } = &mut plan;
+        let fetches = &*fetches;
+        batch::wait_for(hold, |submitter| {
+            let pool = &resources.pool;
+            bio::submit(submitter, pool, &runs, fetches, pages, manner.ioprio);
+            deliveries.before(resources, block, pages)
+        })
+    };
+    // Only now: they keep the block devices.
+    drop(runs);
+    before?;
+    let outcome = completion::finish(resources, &mut plan, placement, pages, status);
+    drop(writers);
+    let outcome = outcome?;
+    if outcome == Outcome::Right {
+        plan.tally.note();
+    }
+    Ok((outcome, plan.range.valid))
 }

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A set of bios in flight that one task waits for.
+//! Sets of bios in flight, and what happens when the last of them has ended: [`wait_for`] wakes a
+//! task, [`launch`](super::flight::launch) sends a worker.
 //!
 //! ## States
 //!
 //! `pending` counts the bios in flight, and one more for as long as the submitter may add some:
 //!
-//! | `pending` | who may touch the batch                    | next |
-//! |-----------|--------------------------------------------|------|
-//! | n + 1     | the submitter, and n completions           | a completion or the submitter counts down |
-//! | n > 0     | n completions; the submitter sleeps        | a completion counts down |
-//! | 0         | whoever counted down to 0, to wake the submitter, unless it is the submitter | the submitter goes on, alone |
+//! | `pending` | who may touch the set                        | next                          |
+//! |-----------|----------------------------------------------|-------------------------------|
+//! | n + 1     | the submitter, and n completions             | one of them counts down       |
+//! | n > 0     | n completions                                | a completion counts down      |
+//! | 0         | whoever counted down to 0                    | the hold ends, the set lands  |
 //!
-//! A completion gives back the bio and its hold on the devices before it counts down: once the
-//! count is 0 the submitter may return, and file, filesystem and module may go away. The last it
-//! touches is the `struct completion`, which allows that.
+//! A completion gives back the bio before it counts down: once the set has landed the read may be
+//! completed, and file, filesystem and module may go away.
 //!
 //! C headers: [`include/linux/bio.h`](srctree/include/linux/bio.h),
 //! [`include/linux/completion.h`](srctree/include/linux/completion.h)
@@ -22,11 +22,15 @@
 use super::bio::ReadBio;
 use crate::{
     bindings as our_bindings,
-    safe::btrfs::fs::FsInfo, //
+    safe::btrfs::device::DeviceHold, //
 };
-use core::marker::PhantomData;
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
 use kernel::{
     bindings,
+    container_of,
     prelude::*,
     sync::atomic::{
         ordering::{
@@ -42,120 +46,187 @@ use kernel::{
 /// minds, since a device that takes its time is no fault of the task.
 const WAIT_SLICE_SECONDS: usize = 30;
 
-/// Bios in flight, and the task that waits for them.
-///
-/// `'p` is how long the memory is valid that they read into: longer than the batch, which
-/// [`with_batch`] ends only when no bio is left.
+/// Bios in flight.
 ///
 /// # Invariants
 ///
-/// * `pending` is the number of bios in flight that have this batch as `bi_private`, plus one
-///   until [`Self::wait`] has begun.
-/// * `fs_info` is the filesystem that the holds of these bios are of.
-#[pin_data]
-pub(crate) struct Batch<'p> {
+/// * `pending` is the number of bios in flight that have this set as `bi_private`, plus one until
+///   [`Self::seal`].
+/// * `fs_info` is a filesystem on whose devices a hold is ours, until `pending` is 0.
+/// * `landed` may be called with this set, once, when `pending` is 0.
+pub(super) struct Core {
     pending: Atomic<i32>,
-    /// The first error of a bio as `blk_status_t`, 0 if there was none.
-    status: Atomic<i32>,
+    /// The first error as an errno, 0 if there was none.
+    error: Atomic<i32>,
     fs_info: *mut our_bindings::btrfs_fs_info,
-    #[pin]
-    done: Opaque<bindings::completion>,
+    landed: unsafe fn(NonNull<Core>),
+}
+
+impl Core {
+    /// Makes a set without bios, which takes over a hold.
+    ///
+    /// # Safety
+    ///
+    /// It must be sealed, once. `landed` must be fit to be called with it, in any context, once.
+    pub(super) unsafe fn new(hold: DeviceHold<'_>, landed: unsafe fn(NonNull<Core>)) -> Self {
+        // INVARIANT: No bio yet, not sealed, and the hold is ours now.
+        Self {
+            pending: Atomic::new(1),
+            error: Atomic::new(0),
+            fs_info: hold.into_raw(),
+            landed,
+        }
+    }
+
+    /// Counts the submitter out. Any context. Afterwards the set may be gone.
+    ///
+    /// # Safety
+    ///
+    /// `this` must be a live set that has not been sealed.
+    pub(super) unsafe fn seal(this: NonNull<Self>) {
+        // SAFETY: By the contract.
+        unsafe { Self::count_down(this) }
+    }
+
+    /// Returns whether all bios have succeeded. To be asked when it has landed.
+    pub(super) fn status(&self) -> Result {
+        kernel::error::to_result(self.error.load(Relaxed))
+    }
+
+    /// Notes an error, if it is the first.
+    fn fail(&self, error: i32) {
+        let _ = self.error.cmpxchg(0, error, Relaxed);
+    }
+
+    /// # Safety
+    ///
+    /// `this` must be live, and one count of `pending` the caller's.
+    unsafe fn count_down(this: NonNull<Self>) {
+        // SAFETY: Live by the contract.
+        let core = unsafe { this.as_ref() };
+        // INVARIANT: One less. Everything before it happens before the set lands.
+        // ORDERING: Full, so that all that other completions did is seen through the last of them.
+        if core.pending.fetch_sub(1, Full) == 1 {
+            // SAFETY: By the type invariants a hold is ours, and ends here, while the read has not
+            // been completed, which keeps the filesystem; nobody else may touch the set any more.
+            unsafe {
+                our_bindings::btrfs_bio_counter_sub(core.fs_info, 1);
+                (core.landed)(this);
+            }
+        }
+    }
+}
+
+/// Who may add bios to a set. `'p` is how long the memory is valid that they read into, which is
+/// until the set has landed.
+#[derive(Clone, Copy)]
+pub(crate) struct Submitter<'s, 'p> {
+    core: &'s Core,
     _memory: PhantomData<fn(&'p ()) -> &'p ()>,
 }
 
-/// Calls `f` with a new batch, to submit bios to; then waits for all of them.
+impl<'s, 'p> Submitter<'s, 'p> {
+    /// Makes a submitter for a set.
+    ///
+    /// # Safety
+    ///
+    /// The set must not be sealed during `'s`, and `'p` must last until it has landed.
+    pub(super) unsafe fn new(core: &'s Core) -> Self {
+        Self {
+            core,
+            _memory: PhantomData,
+        }
+    }
+
+    /// Submits a bio. Task context, may sleep.
+    pub(crate) fn submit(self, bio: ReadBio<'p>) {
+        let bio = bio.into_raw();
+        // INVARIANT: Counted before it can complete.
+        self.core.pending.add(1, Relaxed);
+        // SAFETY: The bio is ours to submit. Its memory is valid for `'p`, and the set stays where
+        // it is until it has landed.
+        unsafe {
+            (*bio.as_ptr()).bi_private = core::ptr::from_ref(self.core).cast_mut().cast();
+            (*bio.as_ptr()).bi_end_io = Some(end_io);
+            bindings::submit_bio(bio.as_ptr());
+        }
+    }
+
+    /// Makes the set fail, as a bio of it would that cannot be made.
+    pub(crate) fn fail(self, error: Error) {
+        self.core.fail(error.to_errno());
+    }
+}
+
+/// Ends a bio of a set. Any context, hard interrupts included: does not sleep.
+///
+/// # Safety
+///
+/// Only to be called by the block layer, once, with a bio that [`Submitter::submit`] has submitted.
+unsafe extern "C" fn end_io(bio: *mut bindings::bio) {
+    // SAFETY: `bi_private` was set by `submit()`, and the set lives at least until `pending` has
+    // been counted down for this bio, below. The bio is valid until it is put, which frees it.
+    unsafe {
+        let core = NonNull::new_unchecked((*bio).bi_private.cast::<Core>());
+        let status = (*bio).bi_status;
+        if status != 0 {
+            core.as_ref().fail(bindings::blk_status_to_errno(status));
+        }
+        bindings::bio_put(bio);
+        Core::count_down(core);
+    }
+}
+
+/// A set that a task waits for.
+#[pin_data]
+struct Waiting {
+    core: Core,
+    #[pin]
+    done: Opaque<bindings::completion>,
+}
+
+/// Calls `f` with a new set, to submit bios to; then waits for all of them.
 ///
 /// Returns what `f` did, and whether all bios succeeded: `EIO` or the like if not. Task context,
 /// sleeps. `f` runs to its end even if a bio fails meanwhile.
-pub(crate) fn with_batch<'p, R>(fs: FsInfo<'_>, f: impl FnOnce(&Batch<'p>) -> R) -> (R, Result) {
-    let fs_info = fs.as_raw();
-    pin_init::stack_pin_init!(let batch = pin_init!(Batch {
-        // INVARIANT: No bio yet, and `wait` has not begun.
-        pending: Atomic::new(1),
-        status: Atomic::new(0),
-        fs_info,
+pub(crate) fn wait_for<'p, R>(
+    hold: DeviceHold<'_>,
+    f: impl FnOnce(Submitter<'_, 'p>) -> R,
+) -> (R, Result) {
+    pin_init::stack_pin_init!(let waiting = pin_init!(Waiting {
+        // SAFETY: Sealed below, and `wake()` is meant for the sets of this type.
+        core: unsafe { Core::new(hold, wake) },
         done <- Opaque::ffi_init(|done: *mut bindings::completion| {
             // SAFETY: `done` is memory for a completion.
             unsafe { bindings::init_completion(done) }
         }),
-        _memory: PhantomData,
     }));
-    let ret = f(&batch);
-    let status = batch.wait();
-    (ret, status)
+    // SAFETY: Not sealed while `f` runs; it has landed before this function returns, and `'p` is a
+    // lifetime of the caller's.
+    let ret = f(unsafe { Submitter::new(&waiting.core) });
+    // SAFETY: Live, not sealed before. The completion is initialised, and completed once, by the
+    // last that counts down.
+    unsafe {
+        Core::seal(NonNull::from(&waiting.core));
+        while bindings::wait_for_completion_io_timeout(
+            waiting.done.get(),
+            WAIT_SLICE_SECONDS.saturating_mul(bindings::HZ as usize),
+        ) == 0
+        {}
+    }
+    (ret, waiting.core.status())
 }
 
-impl<'p> Batch<'p> {
-    /// Submits a bio, to a device of the filesystem of the batch: another is refused with `EXDEV`.
-    ///
-    /// Task context, may sleep.
-    pub(crate) fn submit(&self, bio: ReadBio<'_, 'p>) -> Result {
-        if !core::ptr::eq(bio.hold().fs_info(), self.fs_info) {
-            return Err(EXDEV);
-        }
-        let bio = bio.into_raw();
-        // INVARIANT: Counted before it can complete.
-        self.pending.add(1, Relaxed);
-        // SAFETY: The bio is ours to submit. Its memory is valid for `'p`, and the batch stays
-        // where it is until `wait()` has seen the bio end: `with_batch()` hands out nothing but a
-        // reference that cannot outlive the call of `f`.
-        unsafe {
-            (*bio.as_ptr()).bi_private = core::ptr::from_ref(self).cast_mut().cast();
-            (*bio.as_ptr()).bi_end_io = Some(end_io);
-            bindings::submit_bio(bio.as_ptr());
-        }
-        Ok(())
-    }
-
-    /// Waits until no bio is left.
-    fn wait(&self) -> Result {
-        // INVARIANT: The one that stood for the submitter.
-        if self.pending.fetch_sub(1, Full) != 1 {
-            // SAFETY: The completion is initialised. It is completed once, by the last bio.
-            while unsafe {
-                bindings::wait_for_completion_io_timeout(
-                    self.done.get(),
-                    WAIT_SLICE_SECONDS.saturating_mul(bindings::HZ as usize),
-                )
-            } == 0
-            {}
-        }
-        match self.status.load(Relaxed) {
-            0 => Ok(()),
-            // CAST: A `blk_status_t` was stored.
-            // SAFETY: A function of a number.
-            status => kernel::error::to_result(unsafe {
-                bindings::blk_status_to_errno(status as bindings::blk_status_t)
-            }),
-        }
-    }
-}
-
-/// Ends a bio of a batch. Any context, hard interrupts included: does not sleep.
+/// Wakes the task that waits for a set.
 ///
 /// # Safety
 ///
-/// Only to be called by the block layer, once, with a bio that [`Batch::submit`] has submitted.
-unsafe extern "C" fn end_io(bio: *mut bindings::bio) {
-    // SAFETY: `bi_private` was set by `submit()`, and the batch lives at least until `pending` has
-    // been counted down for this bio, below.
-    let batch = unsafe { &*(*bio).bi_private.cast::<Batch<'static>>() };
-    // SAFETY: The bio is valid until it is put.
-    let status = unsafe { (*bio).bi_status };
-    if status != 0 {
-        let _ = batch.status.cmpxchg(0, i32::from(status), Relaxed);
-    }
-    let done = batch.done.get();
-    // SAFETY: The hold of the bio, which `submit()` has left to us, is given back here, while the submitter still
-    // waits and so keeps the filesystem. Putting the bio frees it.
+/// Only for the set of a [`Waiting`].
+unsafe fn wake(core: NonNull<Core>) {
+    // SAFETY: The set lies in a `Waiting`, whose task does not go on before this completes; a
+    // completion allows it to go away then.
     unsafe {
-        our_bindings::btrfs_bio_counter_sub(batch.fs_info, 1);
-        bindings::bio_put(bio);
-    }
-    // INVARIANT: One bio less. Everything above happens before the submitter goes on.
-    // ORDERING: Full, so that all that other completions did is seen through the last of them.
-    if batch.pending.fetch_sub(1, Full) == 1 {
-        // SAFETY: `wait()` does not return before this completes; see the table above.
-        unsafe { bindings::complete(done) }
+        let waiting = container_of!(core.as_ptr(), Waiting, core);
+        bindings::complete(Opaque::cast_into(&raw const (*waiting).done));
     }
 }

@@ -8,11 +8,8 @@ use super::pool::BioPool;
 use crate::{
     bindings as our_bindings,
     safe::{
-        btrfs::device::{
-            DeviceHold,
-            OpenDevice, //
-        },
-        user_pages::Piece, //
+        btrfs::device::OpenDevice,
+        vecs::Piece, //
     },
 };
 use core::{
@@ -25,37 +22,40 @@ use kernel::{
     prelude::*, //
 };
 
+/// How many pieces of memory a bio can have.
+// CAST: 256.
+pub(crate) const MAX_PIECES: usize = bindings::BIO_MAX_VECS as usize;
+
 /// A read that has not been submitted; it becomes one in flight through
-/// [`Batch::submit`](super::batch::Batch::submit).
+/// [`Submitter::submit`](super::batch::Submitter::submit).
 ///
-/// `'p` is how long the memory it reads into is valid, and its pool exists.
+/// `'p` is how long the memory it reads into is valid, its pool exists, and its device is open.
 ///
 /// # Invariants
 ///
-/// `bio` is a bio of ours that has not been submitted, to a device that `hold` keeps.
+/// `bio` is a bio of ours that has not been submitted.
 #[must_use = "a bio that is dropped reads nothing"]
-pub(crate) struct ReadBio<'a, 'p> {
+pub(crate) struct ReadBio<'p> {
     bio: NonNull<bindings::bio>,
-    hold: DeviceHold<'a>,
     _memory: PhantomData<&'p ()>,
 }
 
-impl<'a, 'p> ReadBio<'a, 'p> {
+impl<'p> ReadBio<'p> {
     /// Allocates a read from byte `physical` of `device` on, with room for `pieces` pieces of
-    /// memory, or as many as a bio can have.
+    /// memory, or as many as a bio can have: [`MAX_PIECES`].
     ///
     /// `physical` must be a multiple of the sector size of 512 bytes. Task context, may sleep; at
     /// most one bio of the pool may exist unsubmitted in a task, or the reserve of the pool may
     /// not suffice. `ENOMEM` does not happen: the pool has a reserve.
     pub(crate) fn new(
         pool: &'p BioPool,
-        device: &OpenDevice<'a>,
+        device: &'p OpenDevice,
         physical: u64,
         pieces: usize,
         ioprio: u16,
     ) -> Result<Self> {
         // CAST: Clamped to what a bio can have, 256.
-        let pieces = pieces.clamp(1, bindings::BIO_MAX_VECS as usize) as u16;
+        let pieces = pieces.clamp(1, MAX_PIECES) as u16;
         // SAFETY: The pool is initialised, and the device is open by its type invariants.
         let bio = unsafe {
             bindings::bio_alloc_bioset(
@@ -76,7 +76,6 @@ impl<'a, 'p> ReadBio<'a, 'p> {
         // INVARIANT: Just allocated.
         Ok(Self {
             bio,
-            hold: device.hold().another(),
             _memory: PhantomData,
         })
     }
@@ -84,7 +83,7 @@ impl<'a, 'p> ReadBio<'a, 'p> {
     /// Adds a piece of memory, and returns whether there was room.
     pub(crate) fn add(&mut self, piece: Piece<'p>) -> bool {
         // SAFETY: By the type invariants the bio is ours and not submitted; the piece is valid
-        // memory for `'p`, which the batch waits in.
+        // memory for `'p`, which lasts until the bio has ended.
         let added = unsafe {
             bindings::bio_add_page(
                 self.bio.as_ptr(),
@@ -96,12 +95,7 @@ impl<'a, 'p> ReadBio<'a, 'p> {
         added > 0
     }
 
-    /// Returns the hold on the device.
-    pub(super) fn hold(&self) -> &DeviceHold<'a> {
-        &self.hold
-    }
-
-    /// Gives the bio away, to be submitted; its completion has to end the hold.
+    /// Gives the bio away, to be submitted.
     pub(super) fn into_raw(self) -> NonNull<bindings::bio> {
         let bio = self.bio;
         core::mem::forget(self);
@@ -109,7 +103,7 @@ impl<'a, 'p> ReadBio<'a, 'p> {
     }
 }
 
-impl Drop for ReadBio<'_, '_> {
+impl Drop for ReadBio<'_> {
     fn drop(&mut self) {
         // SAFETY: By the type invariants the bio is ours and not submitted, so this frees it.
         unsafe { bindings::bio_put(self.bio.as_ptr()) }

@@ -87,7 +87,7 @@ impl<'h> ChunkMap<'h> {
     ) -> Result<Self> {
         // SAFETY: The filesystem is mounted. A reference or an error is returned.
         let map =
-            from_err_ptr(unsafe { bindings::btrfs_get_chunk_map(hold.fs_info(), logical, 1) })?;
+            from_err_ptr(unsafe { bindings::btrfs_get_chunk_map(hold.fs().as_raw(), logical, 1) })?;
         // INVARIANT: A reference, ours; hold and lock are borrowed for `'h`.
         Ok(Self {
             map: NonNull::new(map).ok_or(EIO)?,

@@ -8,7 +8,10 @@ use super::{
     extent_lock::ExtentLock,
     path::Path, //
 };
-use crate::bindings;
+use crate::{
+    bindings,
+    safe::patience::Patience, //
+};
 use kernel::{
     bindings as kbindings,
     error::to_result,
@@ -27,7 +30,7 @@ const WORD_BITS: usize = usize::BITS as usize;
 /// taking locks of the present one: a lookup there of an extent that is referenced can miss, if it
 /// was relocated since, but not be wrong (`btrfs_lookup_bio_sums()`, fs/btrfs/file-item.c).
 ///
-/// Returns `false` if one of them is missing. Sleeps. `EIO`, `EUCLEAN`, `ENOMEM` as for any
+/// Returns `false` if one of them is missing. Sleeps, or fails with `EAGAIN`, as `patience` says. `EIO`, `EUCLEAN`, `ENOMEM` as for any
 /// metadata; `EINVAL` if `out` is no multiple of `digest_size`.
 pub(crate) fn lookup(
     lock: &ExtentLock<'_>,
@@ -35,6 +38,7 @@ pub(crate) fn lookup(
     generation: u64,
     digest_size: usize,
     out: &mut [u8],
+    patience: Patience,
 ) -> Result<bool> {
     let fs = lock.inode().fs();
     let block = u64::from(fs.block_size());
@@ -60,6 +64,7 @@ pub(crate) fn lookup(
             last: end.saturating_sub(1),
             blocks,
             per_leaf: fs.checksums_per_leaf(),
+            patience,
         };
         let found = (committed && search.commit_root(lock, out)?) || search.live_root(out)?;
         if !found {
@@ -83,6 +88,7 @@ struct Search {
     blocks: usize,
     /// How many checksums a leaf of the tree has room for.
     per_leaf: usize,
+    patience: Patience,
 }
 
 impl Search {
@@ -95,7 +101,11 @@ impl Search {
         // no commit comes between two of its steps; it is released by the task that took it.
         unsafe {
             let sem = &raw mut (*fs_info).commit_root_sem;
-            kbindings::down_read(sem);
+            match self.patience {
+                Patience::Wait => kbindings::down_read(sem),
+                Patience::Nowait if kbindings::down_read_trylock(sem) == 1 => {}
+                Patience::Nowait => return Err(EAGAIN),
+            }
             let found = self.run(&mut path, out);
             path.release();
             kbindings::up_read(sem);
@@ -111,8 +121,10 @@ impl Search {
     /// Searches with `path`, which must be empty.
     fn run(&self, path: &mut Path, out: &mut [u8]) -> Result<bool> {
         let mut bitmap = [0usize; MAX_BLOCKS / WORD_BITS];
-        if self.blocks > self.per_leaf {
-            path.read_ahead();
+        match self.patience {
+            Patience::Nowait => path.nowait(),
+            Patience::Wait if self.blocks > self.per_leaf => path.read_ahead(),
+            Patience::Wait => {}
         }
         // SAFETY: The root is valid by the type invariants. By the same, `out` has room for the
         // digest of each block, and `bitmap` a bit for it.

@@ -6,17 +6,22 @@
 //! [`fs/btrfs/volumes.h`](srctree/fs/btrfs/volumes.h)
 
 use super::fs::FsInfo;
-use crate::bindings;
+use crate::{
+    bindings,
+    safe::patience::Patience, //
+};
 use core::marker::PhantomData;
-use kernel::bindings as kbindings;
+use kernel::{
+    bindings as kbindings,
+    prelude::*, //
+};
 
 /// A hold on the devices of a filesystem: what btrfs calls the bio counter.
 ///
 /// While one is held a device replacement does not finish, so the devices of a chunk stay what they
-/// are. The first is taken by [`Self::wait`]; more come from it by [`Self::another`], without
-/// waiting, because whoever waited while holding one could wait for himself. For the same reason,
-/// with a hold nothing may be waited for that needs the filesystem: no metadata, and no memory but
-/// `GFP_NOFS`.
+/// are. A set of bios takes it over, and gives it back when the last of them has ended, in whatever
+/// context; nobody waits for anything but devices until then. With a hold nothing may be waited for
+/// that needs the filesystem: no metadata, no second hold, and no memory but `GFP_NOFS`.
 ///
 /// # Invariants
 ///
@@ -27,26 +32,24 @@ pub(crate) struct DeviceHold<'a> {
 }
 
 impl<'a> DeviceHold<'a> {
-    /// Takes a hold, when no replacement is just finishing. Task context, sleeps; the task must not
-    /// have a hold already.
-    pub(crate) fn wait(fs: FsInfo<'a>) -> Self {
+    /// Takes a hold, when no replacement is just finishing. Task context; sleeps, or fails with
+    /// `EAGAIN`, as `patience` says. The task must not have a hold already.
+    pub(crate) fn take(fs: FsInfo<'a>, patience: Patience) -> Result<Self> {
         // SAFETY: The filesystem is mounted.
-        unsafe { bindings::btrfs_bio_counter_inc_blocked(fs.as_raw()) };
+        unsafe {
+            match patience {
+                Patience::Wait => bindings::btrfs_bio_counter_inc_blocked(fs.as_raw()),
+                Patience::Nowait if bindings::bdio_bio_counter_try(fs.as_raw()) => {}
+                Patience::Nowait => return Err(EAGAIN),
+            }
+        }
         // INVARIANT: Just counted.
-        Self { fs }
+        Ok(Self { fs })
     }
 
-    /// Takes one more. Any context.
-    pub(crate) fn another(&self) -> Self {
-        // SAFETY: The filesystem is mounted.
-        unsafe { bindings::btrfs_bio_counter_sub(self.fs.as_raw(), -1) };
-        // INVARIANT: Just counted.
-        Self { fs: self.fs }
-    }
-
-    /// Returns the filesystem's raw pointer, for the completion that will end the hold.
-    pub(in crate::safe) fn fs_info(&self) -> *mut bindings::btrfs_fs_info {
-        self.fs.as_raw()
+    /// Returns the filesystem's raw pointer, with the count: who gets it has to give it back.
+    pub(in crate::safe) fn into_raw(self) -> *mut bindings::btrfs_fs_info {
+        core::mem::ManuallyDrop::new(self).fs.as_raw()
     }
 
     /// Returns the filesystem.
@@ -108,13 +111,13 @@ impl<'h> Device<'h> {
         state & (1 << bindings::BTRFS_DEV_STATE_MISSING) != 0
     }
 
-    /// Opens it for reading, with a hold of its own; `None` if it cannot be read.
+    /// Opens it for reading; `None` if it cannot be read.
     ///
     /// While the extent lock is held the chunk, and so its devices, cannot be removed: a reference
     /// that is taken then keeps the block device, even if it is closed before a bio is made for it.
     ///
     /// Rule: `btrfs_submit_dev_bio()`, fs/btrfs/bio.c.
-    pub(crate) fn open<'a>(self, hold: &'h DeviceHold<'a>) -> Option<OpenDevice<'a>> {
+    pub(crate) fn open(self) -> Option<OpenDevice> {
         let bdev = self.bdev();
         if bdev.is_null() || self.is_missing() {
             return None;
@@ -122,10 +125,7 @@ impl<'h> Device<'h> {
         // SAFETY: The device is open: the extent lock, which `'h` is part of, keeps it.
         // INVARIANT: A reference, given back on drop.
         unsafe { bindings::bdio_bdev_get(bdev) };
-        Some(OpenDevice {
-            bdev,
-            hold: hold.another(),
-        })
+        Some(OpenDevice { bdev })
     }
 
     fn bdev(self) -> *mut kbindings::block_device {
@@ -151,33 +151,40 @@ impl<'h> Device<'h> {
     }
 }
 
-/// A device that can be read, and the hold that keeps it.
+/// A device that can be read.
 ///
 /// # Invariants
 ///
-/// `bdev` is a reference of ours to the block device of a device that `hold` keeps from being
-/// replaced. It is to be kept until what is submitted to it has ended.
-pub(crate) struct OpenDevice<'a> {
+/// `bdev` is a reference of ours to a block device. It is to be kept until what is submitted to it
+/// has ended; that the device is the right one to read is what a [`DeviceHold`] is for.
+pub(crate) struct OpenDevice {
     bdev: *mut kbindings::block_device,
-    hold: DeviceHold<'a>,
 }
 
-impl<'a> OpenDevice<'a> {
+// SAFETY: A reference may be given back by any task.
+unsafe impl Send for OpenDevice {}
+// SAFETY: By reference it is only read.
+unsafe impl Sync for OpenDevice {}
+
+impl OpenDevice {
     /// Returns the block device, for the safe abstractions.
     pub(in crate::safe) fn as_bdev(&self) -> *mut kbindings::block_device {
         self.bdev
     }
 
-    /// Returns the hold, for a bio to the device.
-    pub(in crate::safe) fn hold(&self) -> &DeviceHold<'a> {
-        &self.hold
+    /// Returns which low bits of the address and the length of a piece of memory must be 0.
+    pub(crate) fn memory_mask(&self) -> usize {
+        // SAFETY: By the type invariants.
+        let mask = unsafe { bindings::bdio_bdev_dma_alignment(self.bdev) };
+        // CAST: Widening.
+        mask as usize
     }
 }
 
-impl Drop for OpenDevice<'_> {
+impl Drop for OpenDevice {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants a reference of ours. Dropped in task context, as it is not
-        // `Send`.
+        // SAFETY: By the type invariants a reference of ours. In task context: runs of bios are
+        // dropped by the task that planned them, or by a worker.
         unsafe { bindings::bdio_bdev_put(self.bdev) }
     }
 }

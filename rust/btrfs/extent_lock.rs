@@ -4,18 +4,22 @@
 //!
 //! Under `EXTENT_LOCKED`, and with no ordered extent in the range, neither the extents of the range
 //! nor the references to their disk space can change: every path that does so takes the bit first.
-//! `EXTENT_DIO_LOCKED` keeps direct writers away until the data has been read, too.
+//! `EXTENT_DIO_LOCKED` keeps direct writers away until the data has been read, too: needed where
+//! they write in place.
 //!
 //! C headers: [`fs/btrfs/extent-io-tree.h`](srctree/fs/btrfs/extent-io-tree.h),
 //! [`fs/btrfs/ordered-data.h`](srctree/fs/btrfs/ordered-data.h)
 
 use super::inode::{
-    Inode,
-    SharedInode, //
+    DioCount,
+    Inode, //
 };
 use crate::{
     bindings,
-    safe::memalloc::NofsScope, //
+    safe::{
+        memalloc::NofsScope,
+        patience::Patience, //
+    },
 };
 use core::ptr;
 use kernel::{
@@ -29,10 +33,11 @@ const DIO_BIT: u32 = 1 << bindings::__EXTENT_DIO_LOCKED_BIT;
 /// What else is locked beside the extents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Writers {
-    /// Direct writers may write into the range while its data is read: for data whose checksums
-    /// tell.
+    /// Direct writers may write into the range while its data is read: what they write goes
+    /// elsewhere on disk.
     Allowed,
-    /// Direct writers are kept away until the data has been read: for data without checksums.
+    /// Direct writers are kept away until the data has been read: they write where it is. So are
+    /// other readers that keep them away.
     KeptAway,
 }
 
@@ -60,13 +65,14 @@ impl<'a> ExtentLock<'a> {
     ///
     /// Both are multiples of the block size. `None` if after `tries` waits there still is an
     /// ordered extent. Nothing is locked while waiting for one, so its completion can always take
-    /// the range. Task context, sleeps.
+    /// the range. Task context; sleeps, or fails with `EAGAIN`, as `patience` says.
     pub(crate) fn new(
-        inode: &SharedInode<'a>,
+        inode: &DioCount<'a>,
         start: u64,
         len: u64,
         writers: Writers,
         tries: u32,
+        patience: Patience,
     ) -> Result<Option<Self>> {
         let inode = inode.inode();
         let end = start
@@ -86,9 +92,9 @@ impl<'a> ExtentLock<'a> {
             };
             // The order in which fs/btrfs/direct-io.c takes them.
             if writers == Writers::KeptAway {
-                lock.take(DIO_BIT)?;
+                lock.take(DIO_BIT, patience)?;
             }
-            lock.take(EXTENT_BIT)?;
+            lock.take(EXTENT_BIT, patience)?;
             // SAFETY: The inode is valid. What is returned is null or a reference, ours.
             let ordered = unsafe {
                 bindings::btrfs_lookup_ordered_range(
@@ -102,6 +108,11 @@ impl<'a> ExtentLock<'a> {
                 return Ok(Some(lock));
             }
             drop(lock);
+            if patience == Patience::Nowait {
+                // SAFETY: `ordered` is a reference of ours.
+                unsafe { bindings::btrfs_put_ordered_extent(ordered) };
+                return Err(EAGAIN);
+            }
             // SAFETY: `ordered` is a reference of ours, given back here. No extent bit is held by
             // this task, so waiting for it to complete cannot wait for ourselves.
             unsafe {
@@ -113,12 +124,24 @@ impl<'a> ExtentLock<'a> {
     }
 
     /// Sets a bit on the range, waiting for whoever has it.
-    fn take(&mut self, bit: u32) -> Result {
-        // SAFETY: The inode is valid, and so is its tree; `cached` is as the function wants it.
-        to_result(unsafe {
+    fn take(&mut self, bit: u32, patience: Patience) -> Result {
+        // SAFETY: The inode is valid, and so is its tree; `cached` is as the functions want it.
+        unsafe {
             let tree = &raw mut (*self.inode.as_raw()).io_tree;
-            bindings::btrfs_lock_extent_bits(tree, self.start, self.end, bit, &mut self.cached)
-        })?;
+            let cached = &mut self.cached;
+            match patience {
+                Patience::Wait => to_result(bindings::btrfs_lock_extent_bits(
+                    tree, self.start, self.end, bit, cached,
+                ))?,
+                Patience::Nowait => {
+                    if !bindings::btrfs_try_lock_extent_bits(
+                        tree, self.start, self.end, bit, cached,
+                    ) {
+                        return Err(EAGAIN);
+                    }
+                }
+            }
+        }
         // INVARIANT: Set, since the function succeeded.
         self.bits |= bit;
         Ok(())

@@ -5,16 +5,22 @@
 //! C header: [`fs/btrfs/extent_map.h`](srctree/fs/btrfs/extent_map.h)
 
 use super::extent_lock::ExtentLock;
-use crate::bindings;
+use crate::{
+    bindings,
+    safe::{
+        decode::Compression,
+        patience::Patience, //
+    },
+};
 use core::ptr::NonNull;
 use kernel::{
     error::from_err_ptr,
     prelude::*, //
 };
 
-const COMPRESSED: u32 = (1 << bindings::__EXTENT_FLAG_COMPRESS_ZLIB_BIT)
-    | (1 << bindings::__EXTENT_FLAG_COMPRESS_LZO_BIT)
-    | (1 << bindings::__EXTENT_FLAG_COMPRESS_ZSTD_BIT);
+const ZLIB: u32 = 1 << bindings::__EXTENT_FLAG_COMPRESS_ZLIB_BIT;
+const LZO: u32 = 1 << bindings::__EXTENT_FLAG_COMPRESS_LZO_BIT;
+const ZSTD: u32 = 1 << bindings::__EXTENT_FLAG_COMPRESS_ZSTD_BIT;
 const PREALLOC: u32 = 1 << bindings::__EXTENT_FLAG_PREALLOC_BIT;
 
 /// The addresses on disk that are none, [`fs/btrfs/extent_map.h`](srctree/fs/btrfs/extent_map.h).
@@ -29,15 +35,32 @@ pub(crate) enum Kind {
     Hole,
     /// Disk space that has not been written: zeros.
     Prealloc,
-    /// In the metadata.
+    /// In the metadata, compressed or not.
     Inline,
     /// On disk as they are, from this logical address on.
     Regular {
         /// Logical address of the first byte of the extent map, in bytes.
         logical: u64,
     },
-    /// Compressed, on disk or in the metadata.
-    Compressed,
+    /// On disk, compressed.
+    Compressed(Encoded),
+    /// Something that is not known here.
+    Unknown,
+}
+
+/// A compressed extent, or the part of one that a file refers to. In bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Encoded {
+    /// Logical address of the compressed bytes.
+    pub(crate) logical: u64,
+    /// How many there are.
+    pub(crate) disk_len: u64,
+    /// How many they decompress to.
+    pub(crate) ram_bytes: u64,
+    /// Offset of the part among these.
+    pub(crate) offset: u64,
+    /// How they are compressed.
+    pub(crate) how: Compression,
 }
 
 /// A stretch of a file that is of one kind. Offsets and lengths in bytes.
@@ -64,24 +87,44 @@ pub(crate) struct ExtentMap {
     em: NonNull<bindings::extent_map>,
 }
 
+// SAFETY: A reference may be used, and given back, by any task.
+unsafe impl Send for ExtentMap {}
+// SAFETY: By reference its fields are only read.
+unsafe impl Sync for ExtentMap {}
+
 impl ExtentMap {
-    /// Finds the extent at `start`, reading metadata if need be. `len` is how far the caller will
-    /// look.
+    /// Finds the extent at `start`, reading metadata if need be, or failing with `EAGAIN`, as
+    /// `patience` says. `len` is how far the caller will look.
     ///
     /// The range must be locked, or the answer is old before it is given: `EINVAL` if it is not.
-    /// Sleeps. `EIO`, `EUCLEAN` for metadata that cannot be read or makes no sense, `ENOMEM`.
-    pub(crate) fn get(lock: &ExtentLock<'_>, start: u64, len: u64) -> Result<Self> {
+    /// `EIO`, `EUCLEAN` for metadata that cannot be read or makes no sense, `ENOMEM`.
+    pub(crate) fn get(
+        lock: &ExtentLock<'_>,
+        start: u64,
+        len: u64,
+        patience: Patience,
+    ) -> Result<Self> {
         if !lock.covers(start, len) {
             return Err(EINVAL);
         }
-        // SAFETY: The inode is valid. The function returns a reference or an error.
-        let em = from_err_ptr(unsafe {
-            bindings::btrfs_get_extent(lock.inode().as_raw(), core::ptr::null_mut(), start, len)
-        })?;
+        let inode = lock.inode().as_raw();
+        let em = match patience {
+            // SAFETY: The inode is valid. The function returns a reference or an error.
+            Patience::Wait => from_err_ptr(unsafe {
+                bindings::btrfs_get_extent(inode, core::ptr::null_mut(), start, len)
+            })?,
+            // SAFETY: The inode is valid. The function returns a reference or null.
+            Patience::Nowait => unsafe { bindings::bdio_cached_extent(inode, start, len) },
+        };
         // INVARIANT: A reference, ours.
-        Ok(Self {
-            em: NonNull::new(em).ok_or(EIO)?,
-        })
+        let map = Self {
+            em: NonNull::new(em).ok_or(EAGAIN)?,
+        };
+        // Without waiting, the next extent is found as well, if the one at `start` is not known.
+        if patience == Patience::Nowait && map.extent().start > start {
+            return Err(EAGAIN);
+        }
+        Ok(map)
     }
 
     /// Returns what the map says.
@@ -99,19 +142,32 @@ impl ExtentMap {
                 (*em).generation,
             )
         };
-        let kind = if flags & COMPRESSED != 0 {
-            Kind::Compressed
-        } else if disk_bytenr == EXTENT_MAP_HOLE {
-            Kind::Hole
-        } else if disk_bytenr == EXTENT_MAP_INLINE {
-            Kind::Inline
-        } else if flags & PREALLOC != 0 {
-            Kind::Prealloc
-        } else {
-            Kind::Regular {
+        let how = match flags & (ZLIB | LZO | ZSTD) {
+            0 => Some(None),
+            ZLIB => Some(Some(Compression::Zlib)),
+            LZO => Some(Some(Compression::Lzo)),
+            ZSTD => Some(Some(Compression::Zstd)),
+            _ => None,
+        };
+        let kind = match (disk_bytenr, how) {
+            (_, None) => Kind::Unknown,
+            (EXTENT_MAP_HOLE, _) => Kind::Hole,
+            (EXTENT_MAP_INLINE, _) => Kind::Inline,
+            // SAFETY: As above. Compressed extents are not merged, so the fields describe one.
+            (_, Some(Some(how))) => unsafe {
+                Kind::Compressed(Encoded {
+                    logical: disk_bytenr,
+                    disk_len: (*em).disk_num_bytes,
+                    ram_bytes: (*em).ram_bytes,
+                    offset,
+                    how,
+                })
+            },
+            _ if flags & PREALLOC != 0 => Kind::Prealloc,
+            _ => Kind::Regular {
                 // Saturating: an address that is no address is refused when it is translated.
                 logical: disk_bytenr.saturating_add(offset),
-            }
+            },
         };
         Extent {
             start,

@@ -22,6 +22,8 @@ use kernel::{
 pub(crate) enum Verdict {
     /// It has been served, with this result.
     Served(Result<usize>),
+    /// It has been detached, and completes later.
+    Queued,
     /// It has not: btrfs goes on as if it had not been offered.
     Declined,
 }
@@ -95,14 +97,9 @@ impl<T: Server> PinnedDrop for Registration<T> {
         if !self.registered {
             return;
         }
-        // SAFETY: Registered, by the type invariants. On return no call of the callback is
-        // running. What remains is the tail of completions: they have woken the task they belong
-        // to, which has gone on, but may not have returned to the block layer yet. One in an
-        // interrupt is waited for by RCU, one in a task by the RCU of tasks.
-        unsafe {
-            bindings::btrfs_dio_unregister(self.ops.get());
-            bindings::bdio_synchronize_tails();
-        }
+        // SAFETY: Registered, by the type invariants. On return no call of the callbacks is
+        // running.
+        unsafe { bindings::btrfs_dio_unregister(self.ops.get()) }
     }
 }
 
@@ -156,6 +153,11 @@ unsafe extern "C" fn read_callback<T: Server>(
             // SAFETY: A pointer to a variable of the caller.
             unsafe { *handled = true };
             read.serve(result)
+        }
+        Verdict::Queued => {
+            // SAFETY: As above.
+            unsafe { *handled = true };
+            read.queued()
         }
         Verdict::Declined => 0,
     }

@@ -9,7 +9,13 @@ use super::{
     extent_lock::ExtentLock,
     path::Path, //
 };
-use crate::bindings;
+use crate::{
+    bindings,
+    safe::{
+        decode::Compression,
+        patience::Patience, //
+    },
+};
 use kernel::prelude::*;
 
 /// The part of a file extent item that comes before inline data, as it is on disk.
@@ -27,22 +33,32 @@ const HEADER_SIZE: usize = core::mem::size_of::<Header>();
 
 const _: () = assert!(HEADER_SIZE == bindings::BTRFS_INLINE_DATA_START as usize);
 
-/// The bytes of an uncompressed inline extent, copied out of the leaf.
+/// An inline extent, copied out of the leaf.
 pub(crate) struct InlineData {
     data: KVec<u8>,
+    how: Option<Compression>,
+    ram_bytes: usize,
 }
 
 impl InlineData {
     /// Copies the inline extent at offset 0 of the locked file.
     ///
-    /// At most `max` bytes: what lies beyond is not asked for. `None` if there is none any more, or
-    /// if it is compressed. Sleeps. `EIO`, `EUCLEAN`, `ENOMEM` as for any metadata.
-    pub(crate) fn read(lock: &ExtentLock<'_>, max: usize) -> Result<Option<Self>> {
+    /// At most `max` bytes of what it decompresses to: what lies beyond is not asked for. `None` if
+    /// there is none any more. Sleeps, or fails with `EAGAIN`, as `patience` says. `EIO`, `EUCLEAN`,
+    /// `ENOMEM` as for any metadata; `EOPNOTSUPP` if it is encoded in a way not known here.
+    pub(crate) fn read(
+        lock: &ExtentLock<'_>,
+        max: usize,
+        patience: Patience,
+    ) -> Result<Option<Self>> {
         if !lock.covers(0, 1) {
             return Err(EINVAL);
         }
         let inode = lock.inode();
         let mut path = Path::new();
+        if patience == Patience::Nowait {
+            path.nowait();
+        }
         // SAFETY: Inode and path are valid. Without a transaction the function only searches.
         let ret = unsafe {
             bindings::btrfs_lookup_file_extent(
@@ -83,19 +99,25 @@ impl InlineData {
         {
             return Ok(None);
         }
-        if byte(core::mem::offset_of!(Header, compression))? != 0 {
-            return Ok(None);
+        if byte(core::mem::offset_of!(Header, encryption))? != 0 {
+            return Err(EOPNOTSUPP);
         }
+        let how = match byte(core::mem::offset_of!(Header, compression))? {
+            0 => None,
+            how => Some(Compression::from_type(how).ok_or(EOPNOTSUPP)?),
+        };
         let ram_bytes = header
             .get(core::mem::offset_of!(Header, ram_bytes)..)
             .and_then(|rest| rest.first_chunk())
             .map(|bytes| u64::from_le_bytes(*bytes))
             .ok_or(EUCLEAN)?;
         // The rest of the block is zeros: `read_inline_extent()`, fs/btrfs/inode.c.
-        let wanted = stored
-            .min(usize::try_from(ram_bytes).unwrap_or(usize::MAX))
-            .min(max);
-        let mut data = KVec::from_elem(0u8, wanted, GFP_KERNEL)?;
+        let ram_bytes = usize::try_from(ram_bytes).unwrap_or(usize::MAX).min(max);
+        let wanted = match how {
+            None => stored.min(ram_bytes),
+            Some(_) => stored,
+        };
+        let mut data = KVec::from_elem(0u8, wanted, patience.gfp())?;
         // SAFETY: `wanted` bytes of inline data follow the header, by the size of the item, and
         // `data` has room for them.
         unsafe {
@@ -106,11 +128,22 @@ impl InlineData {
                 wanted,
             )
         };
-        Ok(Some(Self { data }))
+        Ok(Some(Self {
+            data,
+            how,
+            ram_bytes,
+        }))
     }
 
-    /// Returns the bytes; those of the block that are missing are zeros.
+    /// Returns the bytes as they are stored. Not compressed, those of the block that are missing
+    /// are zeros.
     pub(crate) fn as_slice(&self) -> &[u8] {
         &self.data
+    }
+
+    /// Returns how they are compressed, if they are, and to how many bytes of the block they
+    /// decompress.
+    pub(crate) fn encoding(&self) -> Option<(Compression, usize)> {
+        self.how.map(|how| (how, self.ram_bytes))
     }
 }

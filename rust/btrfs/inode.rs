@@ -6,7 +6,10 @@
 //! [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
 use super::fs::FsInfo;
-use crate::bindings;
+use crate::{
+    bindings,
+    safe::patience::Patience, //
+};
 use core::{
     marker::PhantomData,
     ptr::NonNull, //
@@ -90,67 +93,83 @@ impl<'a> Inode<'a> {
     ///
     /// Rule: `btrfs_lookup_bio_sums()`, fs/btrfs/file-item.c.
     pub(crate) fn has_checksums(self) -> bool {
-        // SAFETY: By the type invariants the inode is valid. The flag changes only while the file
-        // is empty.
-        let flags = unsafe { (&raw const (*self.inode.as_ptr()).flags).read_volatile() };
-        flags & bindings::BTRFS_INODE_NODATASUM == 0 && !self.fs().lacks_checksums()
+        self.flags() & bindings::BTRFS_INODE_NODATASUM == 0 && !self.fs().lacks_checksums()
+    }
+
+    /// Returns whether data is overwritten where it is.
+    pub(crate) fn is_overwritten_in_place(self) -> bool {
+        self.flags() & bindings::BTRFS_INODE_NODATACOW != 0
+    }
+
+    fn flags(self) -> u32 {
+        // SAFETY: By the type invariants the inode is valid. The flags looked at change only while
+        // the file is empty.
+        unsafe { (&raw const (*self.inode.as_ptr()).flags).read_volatile() }
     }
 
     /// Takes `i_rwsem` shared, and tells truncate and the like that a direct read is under way.
     ///
-    /// Task context, sleeps. Taken before any extent bit. No page may be faulted in by the holder
-    /// that a writer of this file could hold; pages are best pinned before.
-    pub(crate) fn lock_shared(self) -> SharedInode<'a> {
+    /// Task context; sleeps, or fails with `EAGAIN`, as `patience` says. Taken before any extent
+    /// bit. No page may be faulted in by the holder that a writer of this file could hold; pages
+    /// are best pinned before.
+    pub(crate) fn lock_shared(self, patience: Patience) -> Result<SharedInode<'a>> {
         // SAFETY: By the type invariants the inode is valid. `inode_dio_begin()` is called under
         // the lock, so that `inode_dio_wait()` under the exclusive lock is a barrier.
         unsafe {
-            bindings::bdio_inode_lock_shared(self.as_vfs());
+            match patience {
+                Patience::Wait => bindings::bdio_inode_lock_shared(self.as_vfs()),
+                Patience::Nowait if bindings::bdio_inode_trylock_shared(self.as_vfs()) => {}
+                Patience::Nowait => return Err(EAGAIN),
+            }
             bindings::bdio_inode_dio_begin(self.as_vfs());
         }
         // INVARIANT: Just taken.
-        SharedInode { inode: self }
+        Ok(SharedInode {
+            count: DioCount { inode: self },
+            _lock: SharedLock { inode: self },
+        })
     }
 }
 
-/// An inode whose `i_rwsem` is held shared, and whose count of direct I/O is raised.
-///
-/// # Invariants
-///
-/// As said; by the current task, since [`Inode`] is not `Send`.
-#[must_use = "the lock is released when this is dropped"]
-pub(crate) struct SharedInode<'a> {
+/// `i_rwsem`, held shared by the current task, since [`Inode`] is not `Send`.
+struct SharedLock<'a> {
     inode: Inode<'a>,
 }
 
-impl<'a> SharedInode<'a> {
+impl Drop for SharedLock<'_> {
+    fn drop(&mut self) {
+        // SAFETY: Held, as its existence says.
+        unsafe { bindings::bdio_inode_unlock_shared(self.inode.as_vfs()) }
+    }
+}
+
+/// A count of direct I/O of an inode: who truncates the file, or shares its extents, waits until
+/// it is given back. May be given back by any task.
+///
+/// # Invariants
+///
+/// The count was raised for this under `i_rwsem`.
+#[must_use = "the count is given back when this is dropped"]
+pub(crate) struct DioCount<'a> {
+    inode: Inode<'a>,
+}
+
+impl<'a> DioCount<'a> {
     /// Returns the inode.
     pub(crate) fn inode(&self) -> Inode<'a> {
         self.inode
     }
 
-    /// Writes back dirty pages of the `len` bytes from `start` on, and waits for them.
-    ///
-    /// Also reports, once, an earlier failure to write back, as for every direct read: the result
-    /// is the read's result, and asking again would hide it. Rule: `kiocb_write_and_wait()` in
-    /// `iomap_dio_rw()`, fs/iomap/direct-io.c. No extent bit may be held. Sleeps.
-    pub(crate) fn write_back(&self, start: u64, len: u64) -> Result {
-        let Some((start, end)) = bounds(start, len) else {
-            return Ok(());
-        };
-        // SAFETY: By the type invariants the inode is valid, and so is its mapping.
-        to_result(unsafe {
-            let mapping = (*self.inode.as_vfs()).i_mapping;
-            kbindings::filemap_write_and_wait_range(mapping, start, end)
-        })
-    }
-
-    /// Writes back once more what [`Self::write_back`] may have left in the hands of the threads
-    /// that compress: it starts them, and their pages are not under writeback until they end.
+    /// Writes back once more what [`SharedInode::write_back`] may have left in the hands of the
+    /// threads that compress: it starts them, and their pages are not under writeback until they
+    /// end. Who may not wait has seen to it that there is nothing to write back.
     ///
     /// Rule: `btrfs_dio_iomap_begin()`, fs/btrfs/direct-io.c. No extent bit may be held. Sleeps.
-    pub(crate) fn write_back_compressed(&self, start: u64, len: u64) -> Result {
+    pub(crate) fn write_back_compressed(&self, start: u64, len: u64, patience: Patience) -> Result {
         // SAFETY: By the type invariants the inode is valid.
-        if !unsafe { bindings::bdio_has_async_extent(self.inode.as_raw()) } {
+        if patience == Patience::Nowait
+            || !unsafe { bindings::bdio_has_async_extent(self.inode.as_raw()) }
+        {
             return Ok(());
         }
         let Some((start, end)) = bounds(start, len) else {
@@ -164,18 +183,63 @@ impl<'a> SharedInode<'a> {
     }
 }
 
+impl Drop for DioCount<'_> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants the count is ours.
+        unsafe { bindings::bdio_inode_dio_end(self.inode.as_vfs()) }
+    }
+}
+
+/// An inode whose `i_rwsem` is held shared, and whose count of direct I/O is raised.
+#[must_use = "the lock is released when this is dropped"]
+pub(crate) struct SharedInode<'a> {
+    // Dropped in this order.
+    count: DioCount<'a>,
+    _lock: SharedLock<'a>,
+}
+
+impl<'a> SharedInode<'a> {
+    /// Returns the count of direct I/O.
+    pub(crate) fn count(&self) -> &DioCount<'a> {
+        &self.count
+    }
+
+    /// Releases the lock and keeps the count.
+    pub(crate) fn into_count(self) -> DioCount<'a> {
+        self.count
+    }
+
+    /// Writes back dirty pages of the `len` bytes from `start` on, and waits for them; `EAGAIN` if
+    /// there are some, and the read may not wait.
+    ///
+    /// Also reports, once, an earlier failure to write back, as for every direct read: the result
+    /// is the read's result, and asking again would hide it. Rule: `kiocb_write_and_wait()` in
+    /// `iomap_dio_rw()`, fs/iomap/direct-io.c. No extent bit may be held. Sleeps.
+    pub(crate) fn write_back(&self, start: u64, len: u64, patience: Patience) -> Result {
+        let Some((start, end)) = bounds(start, len) else {
+            return Ok(());
+        };
+        let inode = self.count.inode.as_vfs();
+        // SAFETY: By the type invariants the inode is valid, and so is its mapping.
+        unsafe {
+            if patience == Patience::Nowait {
+                return if bindings::bdio_range_needs_writeback(inode, start, end) {
+                    Err(EAGAIN)
+                } else {
+                    Ok(())
+                };
+            }
+            to_result(kbindings::filemap_write_and_wait_range(
+                (*inode).i_mapping,
+                start,
+                end,
+            ))
+        }
+    }
+}
+
 /// First and last byte of a range, `None` if it is empty or not within a file.
 fn bounds(start: u64, len: u64) -> Option<(i64, i64)> {
     let last = start.checked_add(len)?.checked_sub(1).filter(|_| len > 0)?;
     Some((i64::try_from(start).ok()?, i64::try_from(last).ok()?))
-}
-
-impl Drop for SharedInode<'_> {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariants both are held.
-        unsafe {
-            bindings::bdio_inode_dio_end(self.inode.as_vfs());
-            bindings::bdio_inode_unlock_shared(self.inode.as_vfs());
-        }
-    }
 }

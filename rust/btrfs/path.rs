@@ -32,6 +32,11 @@ impl Path {
         self.0.reada = bindings::READA_FORWARD as u8;
     }
 
+    /// Makes the search fail with `EAGAIN` where it would have to wait.
+    pub(super) fn nowait(&mut self) {
+        self.0.set_nowait(true);
+    }
+
     /// Gives back all locks and references.
     pub(super) fn release(&mut self) {
         // SAFETY: By the type invariants the path is one that btrfs has filled.

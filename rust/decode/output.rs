@@ -2,9 +2,9 @@
 
 //! Where decompressed bytes go.
 
-use super::super::user_pages::{
+use super::super::vecs::{
     Cursor,
-    UserPages, //
+    Vecs, //
 };
 use kernel::{
     page::PAGE_SIZE,
@@ -24,10 +24,7 @@ pub(crate) struct Output<'a> {
 /// The memory that is not filled yet.
 enum Memory<'a> {
     /// From the cursor on.
-    Pages {
-        pages: &'a UserPages<'a>,
-        cursor: Cursor,
-    },
+    Pages { pages: Vecs<'a>, cursor: Cursor },
     /// From this offset on. A chunk crosses no multiple of `piece`, for the tests: that of a buffer
     /// of pages crosses none of a page.
     Slice {
@@ -47,7 +44,7 @@ pub(super) struct Mark {
 
 impl<'a> Output<'a> {
     /// The next `len` bytes of the caller's buffer, from `cursor` on.
-    pub(crate) fn pages(pages: &'a UserPages<'_>, cursor: Cursor, len: usize) -> Self {
+    pub(crate) fn pages(pages: Vecs<'a>, cursor: Cursor, len: usize) -> Self {
         Self {
             to: Memory::Pages { pages, cursor },
             left: len,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-#include <linux/blk_types.h>
+#include <linux/blkdev.h>
 #include <linux/device.h>
 #include "helpers.h"
 
@@ -12,4 +12,9 @@ void bdio_bdev_get(struct block_device *bdev)
 void bdio_bdev_put(struct block_device *bdev)
 {
 	put_device(&bdev->bd_device);
+}
+
+unsigned int bdio_bdev_dma_alignment(struct block_device *bdev)
+{
+	return bdev_dma_alignment(bdev);
 }

@@ -5,6 +5,7 @@
 #include "btrfs_inode.h"
 #include "ctree.h"
 #include "dev-replace.h"
+#include "extent_map.h"
 #include "file-item.h"
 #include "fs.h"
 #include "ordered-data.h"
@@ -32,6 +33,28 @@ bool bdio_replace_avoids_source(struct btrfs_fs_info *fs_info)
 
 	return READ_ONCE(replace->cont_reading_from_srcdev_mode) ==
 	       BTRFS_DEV_REPLACE_ITEM_CONT_READING_FROM_SRCDEV_MODE_AVOID;
+}
+
+/* What btrfs_bio_counter_inc_blocked() does, if it need not wait. */
+bool bdio_bio_counter_try(struct btrfs_fs_info *fs_info)
+{
+	btrfs_bio_counter_sub(fs_info, -1);
+	if (likely(!test_bit(BTRFS_FS_STATE_DEV_REPLACING, &fs_info->fs_state)))
+		return true;
+	btrfs_bio_counter_sub(fs_info, 1);
+	return false;
+}
+
+/* The map that covers @start, if it need not be read. */
+struct extent_map *bdio_cached_extent(struct btrfs_inode *inode, u64 start, u64 len)
+{
+	struct extent_map_tree *tree = &inode->extent_tree;
+	struct extent_map *em;
+
+	read_lock(&tree->lock);
+	em = btrfs_lookup_extent_mapping(tree, start, len);
+	read_unlock(&tree->lock);
+	return em;
 }
 
 bool bdio_has_async_extent(const struct btrfs_inode *inode)

@@ -17,17 +17,24 @@ struct btrfs_inode;
 struct btrfs_ordered_extent;
 struct dentry;
 struct extent_buffer;
+struct extent_map;
 struct inode;
 struct iov_iter;
 struct iovec;
 struct kiocb;
+struct page;
+struct percpu_ref;
 struct seq_file;
+struct work_struct;
+struct workqueue_struct;
 
 /* btrfs.c */
 void bdio_start_ordered_extent(struct btrfs_ordered_extent *ordered);
 void bdio_free_chunk_map(struct btrfs_chunk_map *map);
 u64 bdio_incompat_flags(const struct btrfs_fs_info *fs_info);
 bool bdio_replace_avoids_source(struct btrfs_fs_info *fs_info);
+bool bdio_bio_counter_try(struct btrfs_fs_info *fs_info);
+struct extent_map *bdio_cached_extent(struct btrfs_inode *inode, u64 start, u64 len);
 bool bdio_has_async_extent(const struct btrfs_inode *inode);
 bool bdio_no_data_csums(const struct btrfs_fs_info *fs_info);
 u64 bdio_generation(const struct btrfs_fs_info *fs_info);
@@ -39,6 +46,7 @@ u32 bdio_item_size(const struct extent_buffer *leaf, int slot);
 /* block.c */
 void bdio_bdev_get(struct block_device *bdev);
 void bdio_bdev_put(struct block_device *bdev);
+unsigned int bdio_bdev_dma_alignment(struct block_device *bdev);
 
 /* counters.c */
 #define BDIO_COUNTERS	64
@@ -72,6 +80,10 @@ bool bdio_iter_is_iovec(const struct iov_iter *iter);
 bool bdio_iter_is_bvec(const struct iov_iter *iter);
 bool bdio_iter_will_pin(const struct iov_iter *iter);
 const struct iovec *bdio_iter_iov(const struct iov_iter *iter);
+bool bdio_inode_trylock_shared(struct inode *inode);
+bool bdio_range_needs_writeback(struct inode *inode, loff_t start, loff_t end);
+ssize_t bdio_read_sync(const struct kiocb *of, struct iov_iter *iter, loff_t pos);
+void bdio_complete(struct kiocb *iocb, long result);
 
 /* layout.c */
 struct bdio_layout {
@@ -118,9 +130,20 @@ void bdio_layout(struct bdio_layout *layout);
 /* memalloc.c */
 unsigned int bdio_memalloc_nofs_save(void);
 void bdio_memalloc_nofs_restore(unsigned int flags);
+struct page *bdio_kv_to_page(const void *addr);
+bool bdio_is_vmalloc(const void *addr);
 
 /* rcu.c */
 void bdio_synchronize_tails(void);
+
+/* ref.c */
+void bdio_ref_get(struct percpu_ref *ref);
+void bdio_ref_put(struct percpu_ref *ref);
+
+/* workqueue.c */
+struct workqueue_struct *bdio_alloc_workqueue(const char *name);
+void bdio_init_work(struct work_struct *work, void (*func)(struct work_struct *work));
+bool bdio_queue_work(struct workqueue_struct *queue, struct work_struct *work);
 
 /* task.c */
 int bdio_current_pid(void);

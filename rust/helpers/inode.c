@@ -2,6 +2,7 @@
 
 #include <linux/fs.h>
 #include <linux/fsverity.h>
+#include <linux/pagemap.h>
 #include <linux/uio.h>
 #include "helpers.h"
 
@@ -73,4 +74,33 @@ bool bdio_iter_will_pin(const struct iov_iter *iter)
 const struct iovec *bdio_iter_iov(const struct iov_iter *iter)
 {
 	return iter_iov(iter);
+}
+
+bool bdio_inode_trylock_shared(struct inode *inode)
+{
+	return inode_trylock_shared(inode);
+}
+
+bool bdio_range_needs_writeback(struct inode *inode, loff_t start, loff_t end)
+{
+	return filemap_range_needs_writeback(inode->i_mapping, start, end);
+}
+
+/* Reads from the file of an iocb, which itself is left alone. */
+ssize_t bdio_read_sync(const struct kiocb *of, struct iov_iter *iter, loff_t pos)
+{
+	struct kiocb kiocb;
+
+	init_sync_kiocb(&kiocb, of->ki_filp);
+	kiocb.ki_flags |= IOCB_DIRECT;
+	kiocb.ki_ioprio = of->ki_ioprio;
+	kiocb.ki_pos = pos;
+	return kiocb.ki_filp->f_op->read_iter(&kiocb, iter);
+}
+
+void bdio_complete(struct kiocb *iocb, long result)
+{
+	if (result > 0)
+		iocb->ki_pos += result;
+	iocb->ki_complete(iocb, result);
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
+#include <linux/mm.h>
 #include <linux/sched/mm.h>
+#include <linux/vmalloc.h>
 #include "helpers.h"
 
 unsigned int bdio_memalloc_nofs_save(void)
@@ -11,4 +13,14 @@ unsigned int bdio_memalloc_nofs_save(void)
 void bdio_memalloc_nofs_restore(unsigned int flags)
 {
 	memalloc_nofs_restore(flags);
+}
+
+struct page *bdio_kv_to_page(const void *addr)
+{
+	return is_vmalloc_addr(addr) ? vmalloc_to_page(addr) : virt_to_page(addr);
+}
+
+bool bdio_is_vmalloc(const void *addr)
+{
+	return is_vmalloc_addr(addr);
 }

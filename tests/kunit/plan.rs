@@ -12,11 +12,15 @@ mod tests {
             Segment,
             Source, //
         },
-        safe::btrfs::extent_map::{
-            Extent,
-            Kind, //
+        range::Range,
+        safe::{
+            btrfs::extent_map::{
+                Encoded,
+                Extent,
+                Kind, //
+            },
+            decode::Compression,
         },
-        window::Range,
     };
 
     const BLOCK: usize = 4096;
@@ -135,10 +139,82 @@ mod tests {
     }
 
     #[test]
-    fn compressed_extents_are_left_to_btrfs() {
+    fn compressed_extents() {
+        const K: u64 = 1 << 10;
+        // (part of the extent at, disk length, decompressed length, extent length, window start,
+        //  window length, expected length and offset)
+        type Case = (u64, u64, u64, u64, u64, usize, Result<(usize, u64), Reason>);
+        let cases: [Case; 13] = [
+            // All of it, the first block, the last.
+            (0, 4096, 128 * K, 128 * K, 0, 128 << 10, Ok((128 << 10, 0))),
+            (0, 4096, 128 * K, 128 * K, 0, 4096, Ok((4096, 0))),
+            (
+                0,
+                4096,
+                128 * K,
+                128 * K,
+                124 * K,
+                4096,
+                Ok((4096, 124 * K)),
+            ),
+            // A part that begins within.
+            (64 * K, 8192, 128 * K, 64 * K, 0, 65536, Ok((65536, 64 * K))),
+            (
+                64 * K,
+                8192,
+                128 * K,
+                64 * K,
+                4096,
+                4096,
+                Ok((4096, 68 * K)),
+            ),
+            // A part that reaches behind the end.
+            (
+                64 * K,
+                8192,
+                128 * K,
+                68 * K,
+                0,
+                128 << 10,
+                Err(Reason::Mapping),
+            ),
+            (128 * K, 8192, 128 * K, 4096, 0, 4096, Err(Reason::Mapping)),
+            (u64::MAX, 8192, 128 * K, 4096, 0, 4096, Err(Reason::Mapping)),
+            // Longer than extents are.
+            (0, 4096, 132 * K, 128 * K, 0, 4096, Err(Reason::Mapping)),
+            (0, 132 * K, 128 * K, 128 * K, 0, 4096, Err(Reason::Mapping)),
+            // Not made of blocks, or of nothing.
+            (0, 4097, 128 * K, 128 * K, 0, 4096, Err(Reason::Mapping)),
+            (0, 0, 128 * K, 128 * K, 0, 4096, Err(Reason::Mapping)),
+            (0, 4096, 0, 4096, 0, 4096, Err(Reason::Mapping)),
+        ];
+        for (offset, disk_len, ram_bytes, len, start, window_len, expected) in cases {
+            let encoded = |offset| Encoded {
+                logical: MIB,
+                disk_len,
+                ram_bytes,
+                offset,
+                how: Compression::Lzo,
+            };
+            let cut = Segment::cut(
+                &extent(0, len, Kind::Compressed(encoded(offset))),
+                &window(start, window_len),
+                0,
+            );
+            let expected = expected.map(|(len, offset)| Segment {
+                at: 0,
+                len,
+                source: Source::Compressed(encoded(offset)),
+            });
+            assert_eq!(cut, expected);
+        }
+    }
+
+    #[test]
+    fn unknown_extents_are_left_to_btrfs() {
         assert_eq!(
-            Segment::cut(&extent(0, MIB, Kind::Compressed), &window(0, 4096), 0),
-            Err(Reason::Compressed)
+            Segment::cut(&extent(0, MIB, Kind::Unknown), &window(0, 4096), 0),
+            Err(Reason::Features)
         );
     }
 
@@ -155,7 +231,10 @@ mod tests {
         Range {
             start,
             len,
+            head: 0,
             valid: len,
+            room: len,
+            base: 0,
             block: BLOCK,
         }
     }

@@ -36,6 +36,6 @@ mod tests {
 
     #[test]
     fn reasons_do_not_share_a_counter() {
-        assert!(Counter::Declined(Reason::Async) != Counter::Declined(Reason::Mapping));
+        assert!(Counter::Declined(Reason::Unaligned) != Counter::Declined(Reason::Mapping));
     }
 }

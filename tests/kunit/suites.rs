@@ -6,6 +6,7 @@ mod checksum;
 mod decode;
 mod mirror;
 mod plan;
+mod range;
 mod request;
 mod stats;
 mod stripe;

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What we write to the caller's memory ourselves, before or after data has arrived.
+
+use crate::{
+    compressed,
+    error::{
+        Reason,
+        Stop, //
+    },
+    fetch::{
+        Fetches,
+        Memory, //
+    },
+    hole,
+    inline,
+    range::{
+        Part,
+        Range, //
+    },
+    resources::Resources,
+    safe::{
+        btrfs::{
+            extent_map::Encoded,
+            inline_item::InlineData, //
+        },
+        user_pages::UserPages,
+        vecs::Cursor, //
+    },
+    window::Attempt, //
+};
+use kernel::{
+    alloc::Flags,
+    prelude::*, //
+};
+
+/// Something to write, and where to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// Zeros.
+    Zero(Part),
+    /// The inline extent.
+    Inline(Part),
+    /// What has arrived in a private buffer.
+    Copy {
+        /// Number of the buffer.
+        buffer: usize,
+        /// What of it is wanted.
+        part: Part,
+    },
+    /// What has arrived in a private buffer, decompressed.
+    Decode {
+        /// Number of the buffer.
+        buffer: usize,
+        /// What is in it.
+        encoded: Encoded,
+        /// What of it, decompressed and from its offset on, is wanted.
+        part: Part,
+    },
+}
+
+/// All that is to be written.
+pub(crate) struct Deliveries {
+    list: KVVec<Delivery>,
+    /// The inline extent, if there is one, and memory to decompress it to.
+    inline: Option<(InlineData, KVec<u8>)>,
+    /// Memory to gather a block in, if the caller's is in smaller pieces.
+    scratch: KVec<u8>,
+}
+
+impl Deliveries {
+    /// Makes an empty list.
+    pub(crate) fn new() -> Self {
+        Self {
+            list: KVVec::new(),
+            inline: None,
+            scratch: KVec::new(),
+        }
+    }
+
+    /// Adds something, if it is something.
+    pub(crate) fn push(&mut self, delivery: Option<Delivery>, gfp: Flags) -> Result<(), Stop> {
+        if let Some(delivery) = delivery {
+            self.list.push(delivery, gfp)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the inline extent, of which a file has one at most.
+    pub(crate) fn push_inline(
+        &mut self,
+        data: InlineData,
+        part: Option<Part>,
+        gfp: Flags,
+    ) -> Result<(), Stop> {
+        let decoded = inline::room(&data, gfp)?;
+        self.inline = Some((data, decoded));
+        self.push(part.map(Delivery::Inline), gfp)
+    }
+
+    /// Allocates what is needed beside.
+    pub(crate) fn prepare(
+        &mut self,
+        fetches: &Fetches,
+        attempt: &Attempt,
+        range: &Range,
+    ) -> Result<(), Stop> {
+        let split =
+            attempt.manner.alignment & range.block.saturating_sub(1) != 0 || range.head != 0;
+        let direct = |memory: &Memory| matches!(memory, Memory::Caller { .. });
+        if split
+            && fetches.expected.is_some()
+            && fetches.list().iter().any(|fetch| direct(&fetch.memory))
+        {
+            self.scratch = KVec::from_elem(0u8, range.block, attempt.manner.patience.gfp())?;
+        }
+        Ok(())
+    }
+
+    /// Returns the memory to gather a block in; empty if no block is in pieces.
+    pub(crate) fn scratch(&mut self) -> &mut [u8] {
+        &mut self.scratch
+    }
+
+    /// Writes what does not come from devices. Task context.
+    pub(crate) fn before(
+        &mut self,
+        resources: &Resources,
+        block: usize,
+        pages: &UserPages<'_>,
+    ) -> Result<(), Stop> {
+        let mut cursor = Cursor::default();
+        for delivery in &self.list {
+            match delivery {
+                Delivery::Zero(part) => {
+                    pages.vecs().seek(&mut cursor, part.to);
+                    hole::fill(pages.vecs(), &mut cursor, part.len);
+                }
+                Delivery::Inline(part) => {
+                    let (data, decoded) = self.inline.as_mut().ok_or(Reason::Mapping)?;
+                    let bytes = inline::bytes(resources, data, decoded, block)?;
+                    pages.vecs().seek(&mut cursor, part.to);
+                    inline::fill(pages.vecs(), &mut cursor, part, bytes);
+                }
+                Delivery::Copy { .. } | Delivery::Decode { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what has arrived in private memory, and has been verified there. Task context.
+    pub(crate) fn after(
+        &self,
+        resources: &Resources,
+        fetches: &mut Fetches,
+        block: usize,
+        pages: &UserPages<'_>,
+    ) -> Result<(), Stop> {
+        let mut cursor = Cursor::default();
+        for delivery in &self.list {
+            match delivery {
+                Delivery::Zero(_) | Delivery::Inline(_) => {}
+                Delivery::Copy { buffer, part } => {
+                    let bytes = fetches.bytes(*buffer)?;
+                    let end = part.skip.saturating_add(part.len);
+                    let bytes = bytes.get(part.skip..end).ok_or(Reason::Mapping)?;
+                    pages.vecs().seek(&mut cursor, part.to);
+                    pages.vecs().copy_from(&mut cursor, bytes);
+                }
+                Delivery::Decode {
+                    buffer,
+                    encoded,
+                    part,
+                } => {
+                    let data = fetches.bytes(*buffer)?;
+                    compressed::fill(resources, encoded, data, part, block, pages.vecs())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

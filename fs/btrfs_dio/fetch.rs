@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a window reads from devices, and into which memory.
+
+use crate::{
+    budget::{
+        Budget,
+        Share, //
+    },
+    checksum::Expected,
+    error::{
+        Reason,
+        Stop, //
+    },
+    safe::{
+        btrfs::extent_lock::ExtentLock,
+        patience::Patience,
+        private::PrivateBuffer,
+        user_pages::UserPages,
+        vecs::Vecs, //
+    },
+};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+/// Where bytes from a device go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// To the caller's memory, at this offset of it.
+    Caller {
+        /// In bytes.
+        at: usize,
+    },
+    /// To private memory: the buffer of this number, at this offset of it.
+    Private {
+        /// Index in [`Fetches`].
+        buffer: usize,
+        /// In bytes.
+        at: usize,
+    },
+}
+
+impl Memory {
+    /// Returns the place `bytes` further on.
+    pub(crate) fn forward(self, bytes: usize) -> Self {
+        match self {
+            Self::Caller { at } => Self::Caller {
+                at: at.saturating_add(bytes),
+            },
+            Self::Private { buffer, at } => Self::Private {
+                buffer,
+                at: at.saturating_add(bytes),
+            },
+        }
+    }
+}
+
+/// Blocks that lie together in the logical address space, and go to memory that does as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fetch {
+    /// Logical address of the first byte.
+    pub(crate) logical: u64,
+    /// Length in bytes, a multiple of the block size, not 0.
+    pub(crate) len: usize,
+    /// Where it goes to.
+    pub(crate) memory: Memory,
+}
+
+/// All that a window reads from devices.
+pub(crate) struct Fetches {
+    list: KVVec<Fetch>,
+    buffers: KVVec<PrivateBuffer>,
+    /// The checksums they must have, in the same order, if they have any.
+    pub(crate) expected: Option<Expected>,
+    share: Option<Share>,
+    patience: Patience,
+}
+
+impl Fetches {
+    /// Makes an empty list. With `share`, memory has been taken for it beforehand.
+    pub(crate) fn new(
+        expected: Option<Expected>,
+        share: Option<Share>,
+        patience: Patience,
+    ) -> Self {
+        Self {
+            list: KVVec::new(),
+            buffers: KVVec::new(),
+            expected,
+            share,
+            patience,
+        }
+    }
+
+    /// Adds `len` bytes from `logical` on, of an extent of `generation`.
+    pub(crate) fn add(
+        &mut self,
+        lock: &ExtentLock<'_>,
+        logical: u64,
+        len: usize,
+        generation: u64,
+        memory: Memory,
+    ) -> Result<(), Stop> {
+        if let Some(expected) = &mut self.expected {
+            expected.look_up(lock, logical, len, generation, self.patience)?;
+        }
+        self.list.push(
+            Fetch {
+                logical,
+                len,
+                memory,
+            },
+            self.patience.gfp(),
+        )?;
+        Ok(())
+    }
+
+    /// Allocates a private buffer of `len` bytes, and returns its number; `None` if the window has
+    /// had as much private memory as a window may have.
+    pub(crate) fn buffer(
+        &mut self,
+        budget: &Arc<Budget>,
+        len: usize,
+    ) -> Result<Option<usize>, Stop> {
+        let share = self.share.get_or_insert_with(|| Share::empty(budget));
+        if !share.allows(len) {
+            return Ok(None);
+        }
+        if !share.spend(len) {
+            return Err(Stop::Budget);
+        }
+        let buffer = PrivateBuffer::new(len, self.patience.gfp()).map_err(Stop::from_mapping)?;
+        self.buffers.push(buffer, self.patience.gfp())?;
+        Ok(self.buffers.len().checked_sub(1))
+    }
+
+    /// Returns the list.
+    pub(crate) fn list(&self) -> &[Fetch] {
+        &self.list
+    }
+
+    /// Returns the memory that something goes to, if there is such.
+    pub(crate) fn vecs<'p>(&'p self, memory: Memory, pages: &'p UserPages<'_>) -> Option<Vecs<'p>> {
+        match memory {
+            Memory::Caller { .. } => Some(pages.vecs()),
+            Memory::Private { buffer, .. } => self.buffers.get(buffer).map(PrivateBuffer::vecs),
+        }
+    }
+
+    /// Returns what is in a private buffer, now that it has arrived.
+    pub(crate) fn bytes(&mut self, buffer: usize) -> Result<&[u8], Stop> {
+        self.buffers
+            .get_mut(buffer)
+            .map(PrivateBuffer::bytes)
+            .ok_or_else(|| Reason::Mapping.into())
+    }
+}

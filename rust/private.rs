@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory of our own that devices write into.
+//!
+//! Nobody else sees it, so what has been verified in it stays verified.
+//!
+//! C header: [`include/linux/mm.h`](srctree/include/linux/mm.h)
+
+use super::vecs::Vecs;
+use crate::bindings;
+use kernel::{
+    alloc::{
+        flags::__GFP_NOWARN,
+        Flags, //
+    },
+    bindings as kbindings,
+    page::PAGE_SIZE,
+    prelude::*, //
+};
+
+/// A buffer of whole pages that is private to us.
+///
+/// # Invariants
+///
+/// * `memory` has room for `len` bytes, and starts at the beginning of a page.
+/// * `first` describes all of it if it is physically contiguous; if not, `rest` does, page by page.
+pub(crate) struct PrivateBuffer {
+    memory: KVVec<u8>,
+    len: usize,
+    first: kbindings::bio_vec,
+    rest: KVVec<kbindings::bio_vec>,
+}
+
+// SAFETY: The vectors point to the pages of `memory`, which is ours and may be used by any task.
+unsafe impl Send for PrivateBuffer {}
+// SAFETY: By reference nothing is changed but through raw pointers.
+unsafe impl Sync for PrivateBuffer {}
+
+impl PrivateBuffer {
+    /// Allocates a buffer of `len` bytes, in whole pages. What it holds is not defined until a
+    /// device has written it.
+    ///
+    /// `ENOMEM`; `EINVAL` for a length of 0. Sleeps if `gfp` says so.
+    pub(crate) fn new(len: usize, gfp: Flags) -> Result<Self> {
+        if len == 0 {
+            return Err(EINVAL);
+        }
+        let whole = len.checked_next_multiple_of(PAGE_SIZE).ok_or(EINVAL)?;
+        let memory = KVVec::<u8>::with_capacity(whole, gfp | __GFP_NOWARN)?;
+        let ptr = memory.as_ptr();
+        if ptr.addr() % PAGE_SIZE != 0 {
+            return Err(EINVAL);
+        }
+        let mut rest = KVVec::new();
+        let vec = |offset: usize, len: usize| kbindings::bio_vec {
+            // SAFETY: `offset` is within the memory, which is of `kvmalloc()`.
+            bv_page: unsafe { bindings::bdio_kv_to_page(ptr.add(offset).cast()) },
+            // CAST: A buffer is much shorter than 4 GiB: `u32::try_from()` below.
+            bv_len: len as u32,
+            bv_offset: 0,
+        };
+        u32::try_from(len).map_err(|_| EINVAL)?;
+        // SAFETY: A question about an address.
+        if unsafe { bindings::bdio_is_vmalloc(ptr.cast()) } {
+            for offset in (0..len).step_by(PAGE_SIZE) {
+                rest.push(vec(offset, PAGE_SIZE.min(len.saturating_sub(offset))), gfp)?;
+            }
+        }
+        // INVARIANT: As said above; what `kmalloc()` returns is contiguous.
+        Ok(Self {
+            first: vec(0, len),
+            memory,
+            len,
+            rest,
+        })
+    }
+
+    /// Returns the memory, for devices to write into.
+    pub(crate) fn vecs(&self) -> Vecs<'_> {
+        let vecs = if self.rest.is_empty() {
+            core::slice::from_ref(&self.first)
+        } else {
+            &self.rest
+        };
+        // SAFETY: By the type invariants, for as long as `self` is borrowed.
+        unsafe { Vecs::new(vecs) }
+    }
+
+    /// Returns what it holds.
+    ///
+    /// Takes `self` as mutable because that shows that no device writes to it any more: what is
+    /// submitted borrows it until it has ended.
+    pub(crate) fn bytes(&mut self) -> &[u8] {
+        // SAFETY: By the type invariants there are `len` bytes, and `self` is borrowed as mutable,
+        // so that nobody writes them. All of them have been written by a device, or are what the
+        // allocator left there: bytes of an unknown value, which is one all the same.
+        unsafe { core::slice::from_raw_parts(self.memory.as_ptr(), self.len) }
+    }
+}

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory in pieces: what devices write into, and what is done with it before and after.
+//!
+//! C header: [`include/linux/bvec.h`](srctree/include/linux/bvec.h)
+
+use super::hash::{
+    Algorithm,
+    Digest, //
+};
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
+use kernel::{
+    bindings,
+    page::PAGE_SIZE, //
+};
+
+/// A physically contiguous piece of memory.
+#[derive(Clone, Copy)]
+pub(crate) struct Piece<'p> {
+    /// The page it begins in; the pages that follow it in memory belong to it as well.
+    pub(super) page: NonNull<bindings::page>,
+    /// Where in that page it begins, in bytes; less than a page.
+    pub(super) offset: u32,
+    /// Its length in bytes, not 0.
+    pub(super) len: u32,
+    _pages: PhantomData<&'p ()>,
+}
+
+impl Piece<'_> {
+    /// Returns the length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        // CAST: `u32` fits `usize` on all machines with an MMU that Linux supports in Rust.
+        self.len as usize
+    }
+}
+
+/// A place in memory that comes in pieces.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Cursor {
+    /// Index of the vector.
+    vec: usize,
+    /// Bytes of that vector that lie behind.
+    within: u32,
+    /// Bytes that lie behind in all.
+    at: usize,
+}
+
+/// Memory in pieces, seen for as long as `'p`.
+///
+/// It may be that of a user, and change at any time: no Rust reference is ever formed to it.
+///
+/// # Invariants
+///
+/// Each of the vectors describes memory that is valid for `'p`, which is physically contiguous, and
+/// so are its `struct page`s.
+#[derive(Clone, Copy)]
+pub(crate) struct Vecs<'p>(&'p [bindings::bio_vec]);
+
+impl<'p> Vecs<'p> {
+    /// Wraps vectors.
+    ///
+    /// # Safety
+    ///
+    /// They must describe memory as the type invariants want it.
+    pub(super) unsafe fn new(vecs: &'p [bindings::bio_vec]) -> Self {
+        // INVARIANT: By the contract of this function.
+        Self(vecs)
+    }
+
+    /// Returns the piece at `cursor`, at most `max` bytes long, and moves the cursor past it.
+    ///
+    /// `None` at the end of the memory, or if `max` is 0.
+    pub(crate) fn next_piece(self, cursor: &mut Cursor, max: usize) -> Option<Piece<'p>> {
+        loop {
+            let vec = self.0.get(cursor.vec)?;
+            let left = vec.bv_len.saturating_sub(cursor.within);
+            if left == 0 {
+                cursor.vec = cursor.vec.saturating_add(1);
+                cursor.within = 0;
+                continue;
+            }
+            let len = u32::try_from(max).unwrap_or(u32::MAX).min(left);
+            if len == 0 {
+                return None;
+            }
+            // CAST: Widening.
+            let at = vec.bv_offset as usize + cursor.within as usize;
+            let page = NonNull::new(vec.bv_page)?;
+            cursor.within = cursor.within.saturating_add(len);
+            // CAST: Widening.
+            cursor.at = cursor.at.saturating_add(len as usize);
+            return Some(Piece {
+                // SAFETY: The pages of a vector are contiguous, in `struct page` as in memory, and
+                // `at` lies within the vector by the check of `left`.
+                page: unsafe { page.add(at / PAGE_SIZE) },
+                // CAST: Less than a page.
+                offset: (at % PAGE_SIZE) as u32,
+                len,
+                _pages: PhantomData,
+            });
+        }
+    }
+
+    /// Moves `cursor` to `at` bytes from the beginning, or to the end if that comes first.
+    ///
+    /// Cheap if it does not lie behind the cursor, and not far in front of it.
+    pub(crate) fn seek(self, cursor: &mut Cursor, at: usize) {
+        if at < cursor.at {
+            *cursor = Cursor::default();
+        }
+        while cursor.at < at {
+            let left = at.saturating_sub(cursor.at);
+            if self.next_piece(cursor, left).is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Returns how many of the `max` bytes from `cursor` on are in the first `most` pieces, and in
+    /// how many.
+    pub(crate) fn measure(self, mut cursor: Cursor, max: usize, most: usize) -> (usize, usize) {
+        let (mut bytes, mut pieces) = (0usize, 0usize);
+        while pieces < most {
+            let Some(piece) = self.next_piece(&mut cursor, max.saturating_sub(bytes)) else {
+                break;
+            };
+            bytes = bytes.saturating_add(piece.len());
+            pieces = pieces.saturating_add(1);
+        }
+        (bytes, pieces)
+    }
+
+    /// Sets `bytes` from `cursor` on to 0, and moves the cursor past them.
+    pub(crate) fn zero(self, cursor: &mut Cursor, mut bytes: usize) {
+        while let Some(piece) = self.next_piece(cursor, bytes) {
+            bytes = bytes.saturating_sub(piece.len());
+            self.with_each_page(piece, |ptr, len| {
+                // SAFETY: `ptr` is mapped for `len` bytes that are ours to write. Others may write
+                // them at the same time, as with any buffer of a system call: what they hold then
+                // is up to the user, who sees nothing but own data and zeros.
+                unsafe { core::ptr::write_bytes(ptr, 0, len) }
+            });
+        }
+    }
+
+    /// Copies `data` to `cursor`, and moves the cursor past it.
+    pub(crate) fn copy_from(self, cursor: &mut Cursor, mut data: &[u8]) {
+        while let Some(piece) = self.next_piece(cursor, data.len()) {
+            self.with_each_page(piece, |ptr, len| {
+                let Some((now, later)) = data.split_at_checked(len) else {
+                    return;
+                };
+                // SAFETY: As in `zero()`; `now` has `len` bytes, and is private memory.
+                unsafe { core::ptr::copy_nonoverlapping(now.as_ptr(), ptr, len) };
+                data = later;
+            });
+        }
+    }
+
+    /// Hashes the next `len` bytes, and moves the cursor past them.
+    ///
+    /// If they are not contiguous within a page they are first copied to `scratch`. `None` if they
+    /// have to be, and it is too small, or if there are not as many bytes.
+    pub(crate) fn hash(
+        self,
+        cursor: &mut Cursor,
+        len: usize,
+        alg: Algorithm,
+        scratch: &mut [u8],
+    ) -> Option<Digest> {
+        let mut ahead = *cursor;
+        let piece = self.next_piece(&mut ahead, len)?;
+        let mut digest = None;
+        if piece.len() == len {
+            self.with_each_page(piece, |ptr, mapped| {
+                if mapped == len {
+                    // SAFETY: `ptr` is mapped and readable for `mapped` bytes.
+                    digest = Some(unsafe { alg.hash_raw(ptr, mapped) });
+                }
+            });
+        }
+        if digest.is_some() {
+            *cursor = ahead;
+            return digest;
+        }
+        let scratch = scratch.get_mut(..len)?;
+        self.copy_to(cursor, scratch).then(|| alg.hash(scratch))
+    }
+
+    /// Copies the next bytes, as many as `out` has room for, and moves the cursor past them.
+    /// Returns whether there were as many.
+    fn copy_to(self, cursor: &mut Cursor, mut out: &mut [u8]) -> bool {
+        while let Some(piece) = self.next_piece(cursor, out.len()) {
+            self.with_each_page(piece, |ptr, len| {
+                if let Some((now, later)) = core::mem::take(&mut out).split_at_mut_checked(len) {
+                    // SAFETY: `ptr` is mapped and readable for `len` bytes; `now` has as many, and
+                    // is private memory. Should a user write at the same time, then what is copied
+                    // is any mix, all of it the user's.
+                    unsafe { core::ptr::copy_nonoverlapping(ptr, now.as_mut_ptr(), len) };
+                    out = later;
+                }
+            });
+        }
+        out.is_empty()
+    }
+
+    /// Maps each page of `piece` in turn, and calls `f` with the address and the length of what
+    /// lies in it.
+    pub(super) fn with_each_page(self, piece: Piece<'p>, mut f: impl FnMut(*mut u8, usize)) {
+        let mut page = piece.page;
+        // CAST: Widening.
+        let mut offset = piece.offset as usize;
+        let mut left = piece.len();
+        while left > 0 {
+            let len = left.min(PAGE_SIZE.saturating_sub(offset));
+            // SAFETY: The page is valid by the type invariants. The mapping is used by this task
+            // only, and undone below in the reverse order, since `f` returns with its own undone.
+            unsafe {
+                let base = bindings::kmap_local_page(page.as_ptr()).cast::<u8>();
+                f(base.add(offset), len);
+                bindings::kunmap_local(base.cast());
+            }
+            left = left.saturating_sub(len);
+            offset = 0;
+            if left > 0 {
+                // SAFETY: A piece is contiguous, so the next `struct page` is of it as well.
+                page = unsafe { page.add(1) };
+            }
+        }
+    }
+}
