@@ -43,7 +43,7 @@ test-debug:	## run all tests on the kernel with the checkers
 	@$(MAKE) --no-print-directory test KERNEL=debug
 
 insns: modules	## instructions per read, side by side with btrfs and the device
-	@scripts/vm --icount --no-module --disks 1 --size 256 -- "bench/insns $$(scripts/modules --path)"
+	@scripts/vm --icount --no-module --disks 1 --size 512 -- "bench/insns $$(scripts/modules --path)"
 
 check:		## formatting, lints and rules
 	@$(MAKE) --no-print-directory modules KERNEL=release

@@ -385,7 +385,22 @@ impl AsyncRead {
         }
     }
 
-    /// Completes the read with `result`, bytes or an error. Task context, may sleep.
+    /// Returns whether it may be completed in any context: if so it is to be completed next. Any
+    /// context.
+    pub(crate) fn may_complete_anywhere(&mut self) -> bool {
+        let alone = match &self.writers {
+            Some(writers) => !writers.keeps_writers_away(),
+            None => true,
+        };
+        alone
+            && self
+                .pages
+                .as_mut()
+                .is_some_and(UserPages::may_drop_anywhere)
+    }
+
+    /// Completes the read with `result`, bytes or an error. Task context, may sleep, unless
+    /// [`Self::may_complete_anywhere`] says otherwise.
     pub(crate) fn complete(mut self, result: Result<usize>) {
         self.end(result);
         core::mem::forget(self);

@@ -18,6 +18,9 @@ use kernel::{
     prelude::*, //
 };
 
+/// How many vectors need no memory beside: as many as 16 KiB in one range can take.
+const FEW: usize = 6;
+
 /// The pages of a stretch of the caller's buffer.
 ///
 /// Taken before any lock of the filesystem, because taking them may fault. User pages are pinned,
@@ -27,13 +30,19 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// * Each of `vecs` describes memory that is valid until this is dropped, and has a length.
+/// * Each of the first `nr` vectors of `many`, or of `few` if that has no capacity, describes memory
+///   of one folio that is valid until this is dropped, and has a length.
 /// * `len` is the sum of their lengths.
-/// * If `pinned`, each page of `vecs` carries a pin that is ours.
+/// * If `pinned`, each page of these carries a pin that is ours.
 pub(crate) struct UserPages<'r> {
-    vecs: KVVec<kbindings::bio_vec>,
+    few: [kbindings::bio_vec; FEW],
+    /// Used instead, if `few` has not room for as many as there can be.
+    many: KVVec<kbindings::bio_vec>,
+    nr: u16,
     len: usize,
     pinned: bool,
+    /// Whether they have to be marked dirty.
+    clean: bool,
     _read: PhantomData<&'r ()>,
 }
 
@@ -59,37 +68,42 @@ impl<'r> UserPages<'r> {
         let most_u16 = u16::try_from(most).unwrap_or(u16::MAX);
         let iter = read.iter();
         let mut pages = Self {
-            // CAST: Widening.
-            vecs: KVVec::with_capacity(most_u16 as usize, patience.gfp())?,
+            few: [kbindings::bio_vec::default(); FEW],
+            many: KVVec::new(),
+            nr: 0,
             len: 0,
             // SAFETY: `DirectRead` guarantees a valid iterator.
             pinned: unsafe { bindings::bdio_iter_will_pin(iter.as_ptr()) },
+            clean: true,
             _read: PhantomData,
         };
-        let mut nr: u16 = 0;
+        // CAST: Widening, and small.
+        let (room, most) = if most_u16 as usize <= FEW {
+            (pages.few.as_mut_ptr(), FEW as u16)
+        } else {
+            pages.many = KVVec::with_capacity(most_u16 as usize, patience.gfp())?;
+            (pages.many.as_mut_ptr(), most_u16)
+        };
         while pages.len < want {
-            if nr == most_u16 {
+            if pages.nr == most {
                 return Err(EINVAL);
             }
-            // SAFETY: The iterator is valid and a destination. `vecs` has room for `most_u16`
-            // entries, of which the first `nr` are filled; the function uses no others than those
-            // between, and leaves the first `nr` (after the call) filled.
+            // SAFETY: The iterator is valid and a destination. There is room for `most` entries,
+            // of which the first `nr` are filled; the function uses no others than those between,
+            // and leaves the first `nr` (after the call) filled.
+            // INVARIANT: They are pieces of the buffer, which stays valid for the duration of the
+            // read or, if user memory, as long as it is pinned.
             let got = unsafe {
                 kbindings::iov_iter_extract_bvecs(
                     iter.as_ptr(),
-                    pages.vecs.as_mut_ptr(),
+                    room,
                     want.saturating_sub(pages.len),
-                    &mut nr,
-                    most_u16,
+                    &mut pages.nr,
+                    most,
                     0,
                     0,
                 )
             };
-            let new = usize::from(nr).saturating_sub(pages.vecs.len());
-            // SAFETY: `nr` entries are filled, as above, and that is within the capacity.
-            // INVARIANT: They are pieces of the buffer, which stays valid for the duration of the
-            // read or, if user memory, as long as it is pinned.
-            unsafe { pages.vecs.inc_len(new) };
             let got = usize::try_from(got).map_err(|_| Error::from_errno(clamp_errno(got)))?;
             if got == 0 {
                 return Err(EFAULT);
@@ -107,12 +121,34 @@ impl<'r> UserPages<'r> {
     /// Returns the memory.
     pub(crate) fn vecs(&self) -> Vecs<'_> {
         // SAFETY: By the type invariants, for as long as `self` is borrowed.
-        unsafe { Vecs::new(&self.vecs) }
+        unsafe { Vecs::new(self.as_bvecs()) }
     }
 
     /// Returns the vectors, for an iterator over them.
     pub(super) fn as_bvecs(&self) -> &[kbindings::bio_vec] {
-        &self.vecs
+        let first = if self.many.capacity() == 0 {
+            self.few.as_ptr()
+        } else {
+            self.many.as_ptr()
+        };
+        // SAFETY: By the type invariants the first `nr` vectors are initialised.
+        unsafe { core::slice::from_raw_parts(first, usize::from(self.nr)) }
+    }
+
+    /// Returns whether this may be dropped in any context, because the pages need not be marked
+    /// dirty; if so, it is to be dropped next. Any context; nothing may write to them any more.
+    ///
+    /// A page that is dirty now, when all has been written to it, and is cleaned later, is cleaned
+    /// with all that has been written to it.
+    pub(crate) fn may_drop_anywhere(&mut self) -> bool {
+        if self.pinned {
+            // SAFETY: By the type invariants the pages are pinned, those of a vector in one folio.
+            self.clean = !self
+                .as_bvecs()
+                .iter()
+                .all(|vec| unsafe { bindings::bdio_page_is_dirty(vec.bv_page) });
+        }
+        !self.pinned || !self.clean
     }
 }
 
@@ -126,7 +162,7 @@ impl Drop for UserPages<'_> {
         if !self.pinned {
             return;
         }
-        for vec in &self.vecs {
+        for vec in self.as_bvecs() {
             // CAST: Widening.
             let bytes = vec.bv_offset as usize + vec.bv_len as usize;
             // SAFETY: By the type invariants the pages of the vector carry a pin of ours each, and
@@ -135,7 +171,7 @@ impl Drop for UserPages<'_> {
                 kbindings::unpin_user_page_range_dirty_lock(
                     vec.bv_page,
                     bytes.div_ceil(PAGE_SIZE),
-                    true,
+                    self.clean,
                 )
             }
         }

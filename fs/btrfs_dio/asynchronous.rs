@@ -2,8 +2,9 @@
 
 //! Reads whose caller does not wait.
 //!
-//! They are planned and submitted by the task that issues them, as one window, and brought to
-//! their end by a worker.
+//! They are planned and submitted by the task that issues them, as one window. A small one that is
+//! read in place is verified and completed where its last bio ends; any other, and what is not right
+//! with the first look, is brought to its end by a worker.
 //!
 //! # States
 //!
@@ -11,14 +12,12 @@
 //! |------------|----------------------------------|--------------------------------------------|
 //! | issued     | the task that issues it          | [`launch`], or an answer at once           |
 //! | in flight  | the set of its bios              | the last bio                               |
-//! | landed     | a worker, in [`Cargo::land`]     | data is right, or read again               |
+//! | landed     | who ended the last bio           | data is right; or a worker is sent         |
+//! | landed     | the worker, in [`Cargo::land`]   | data is right, or read again               |
 //! | completed  | nobody: told the caller, once    |                                            |
 
 use crate::{
-    bio::{
-        self,
-        Run, //
-    },
+    bio,
     completion::{
         self,
         Outcome, //
@@ -65,10 +64,9 @@ pub(crate) enum Issued {
 
 /// A read in flight.
 struct InFlight {
-    read: AsyncRead,
-    /// `None` once it is of no use any more: it has private memory.
-    plan: Option<Plan>,
-    runs: KVVec<Run>,
+    /// `None` before it is detached, and once it is completed.
+    read: Option<AsyncRead>,
+    plan: Plan,
     /// What is to be read; the plan may cover less.
     range: Range,
     manner: Manner,
@@ -87,39 +85,45 @@ pub(crate) fn issue<'r>(
     manner: &Manner,
 ) -> Result<Issued, Stop> {
     let mut attempt = Attempt::first(manner);
-    // Before there is anything to undo.
-    let ticket = Ticket::<InFlight>::new(manner.patience.gfp()).map_err(Stop::from_mapping)?;
-    let ready = window::prepare(resources, inode.count(), range, &mut attempt)?;
-    if ready.hold.is_none() && ready.plan.range == *range {
-        return window::deliver_now(resources, ready, &pages).map(Issued::Now);
-    }
+    let mut ticket = Ticket::new(
+        InFlight {
+            read: None,
+            plan: Plan::new(range),
+            range: *range,
+            manner: *manner,
+            placement: attempt.placement,
+        },
+        manner.patience.gfp(),
+    )
+    .map_err(Stop::from_mapping)?;
+    let plan = &mut ticket.cargo().plan;
+    let ready = window::prepare(resources, inode.count(), range, &mut attempt, plan)?;
     let Some(hold) = ready.hold else {
-        // All of it that can be planned at a time needs no device, but there is more.
-        return Err(Stop::WouldWait);
+        if plan.range != *range {
+            // There is more than fits into a window, though nothing needs a device.
+            return Err(Stop::WouldWait);
+        }
+        window::deliver_now(resources, ready, plan, &pages)?;
+        return Ok(Issued::Now(range.valid));
     };
+    let (runs, ioprio) = (ready.runs, manner.ioprio);
     let Some(read) = read.detach(pages, inode, ready.writers) else {
         return Err(Stop::WouldWait);
     };
     stats::count(Counter::Queued);
-    let cargo = InFlight {
-        read,
-        plan: Some(ready.plan),
-        runs: ready.runs,
-        range: *range,
-        manner: *manner,
-        placement: attempt.placement,
-    };
-    let ioprio = manner.ioprio;
+    ticket.cargo().read = Some(read);
+    ticket.cargo().placement = attempt.placement;
     flight::launch(
         ticket,
         resources.enter(),
         hold,
-        cargo,
         |cargo, resources, submitter| {
-            if let (Some(pages), Some(plan)) = (cargo.read.pages(), &cargo.plan) {
-                let (pool, fetches) = (&resources.pool, &plan.fetches);
-                bio::submit(submitter, pool, &cargo.runs, fetches, pages, ioprio);
+            if let Some(pages) = cargo.read.as_ref().and_then(AsyncRead::pages) {
+                let (pool, fetches) = (&resources.pool, &cargo.plan.fetches);
+                bio::submit(submitter, pool, runs.as_slice(), fetches, pages, ioprio);
             }
+            // They keep the block devices, and are not to be dropped in an interrupt.
+            drop(runs);
         },
     );
     Ok(Issued::Later)
@@ -128,51 +132,85 @@ pub(crate) fn issue<'r>(
 impl Cargo for InFlight {
     type Base = Resources;
 
-    fn land(mut self, resources: &Resources, status: Result) {
-        // They keep the block devices.
-        self.runs = KVVec::new();
-        let result = match self.finish(resources, status) {
-            Ok(done) if done == self.range.valid => {
-                stats::count(Counter::Reads);
-                // CAST: Widening.
-                stats::add(Counter::Bytes, done as u64);
-                Ok(done)
-            }
-            Ok(done) => {
-                // CAST: Widening.
-                stats::add(Counter::Bytes, done as u64);
-                self.read.read_on(done)
-            }
-            Err(Stop::Fail(error)) => {
-                stats::count(Counter::Reads);
-                Err(error)
-            }
-            Err(_) => self.read.read_on(0),
+    fn touch_down(&mut self, _resources: &Resources, status: Result) -> bool {
+        let whole = self.plan.range == self.range;
+        if status.is_err() || !whole || !self.plan.is_light() {
+            return false;
+        }
+        let Some(pages) = self.read.as_ref().and_then(AsyncRead::pages) else {
+            return false;
         };
-        trace::read_end(self.read.file(), self.read.pos(), self.read.len(), result);
-        self.read.complete(result);
+        // What is not right is the worker's.
+        if !completion::is_right(&mut self.plan, pages) {
+            return false;
+        }
+        if let Some(read) = self.read.take_if(|read| read.may_complete_anywhere()) {
+            self.plan.tally.note();
+            self.plan.release();
+            complete(read, Ok(self.range.valid));
+            return true;
+        }
+        false
     }
+
+    fn land(&mut self, resources: &Resources, status: Result) {
+        let done = self.finish(resources, status);
+        let Some(mut read) = self.read.take() else {
+            return;
+        };
+        // What it holds is of the filesystem, which the read keeps.
+        self.plan = Plan::new(&self.range);
+        let result = match done {
+            Ok(done) if done == self.range.valid => Ok(done),
+            Err(Stop::Fail(error)) => Err(error),
+            // Who reads on counts that as a read.
+            partly => {
+                let result = read.read_on(partly.unwrap_or(0));
+                trace::read_end(read.file(), read.pos(), read.len(), result);
+                read.complete(result);
+                return;
+            }
+        };
+        complete(read, result);
+    }
+}
+
+/// Completes a read that we have served. Any context that the read may be completed in.
+fn complete(read: AsyncRead, result: Result<usize>) {
+    stats::count(Counter::Reads);
+    if let Ok(bytes) = result {
+        // CAST: Widening.
+        stats::add(Counter::Bytes, bytes as u64);
+    }
+    trace::read_end(read.file(), read.pos(), read.len(), result);
+    read.complete(result);
 }
 
 impl InFlight {
     /// Makes of what has arrived what the caller gets. Returns how many bytes it is.
     ///
-    /// Afterwards there is no plan any more.
+    /// Afterwards the plan is of no use any more.
     fn finish(&mut self, resources: &Resources, status: Result) -> Result<usize, Stop> {
-        let (Some(pages), Some(mut plan)) = (self.read.pages(), self.plan.take()) else {
+        let Some(read) = &mut self.read else {
             return Err(Stop::Fail(EIO));
         };
-        plan.deliveries.before(resources, plan.range.block, pages)?;
-        let outcome = completion::finish(resources, &mut plan, self.placement, pages, status)?;
+        let plan = &mut self.plan;
+        let outcome = match read.pages() {
+            Some(pages) => {
+                plan.deliveries.before(resources, plan.range.block, pages)?;
+                completion::finish(resources, plan, self.placement, pages, status)?
+            }
+            None => return Err(Stop::Fail(EIO)),
+        };
         if outcome == Outcome::Right {
             plan.tally.note();
             return Ok(plan.range.valid);
         }
         // Its private memory has to be given back before more is asked for.
-        drop(plan);
+        *plan = Plan::new(&self.range);
         stats::count(Counter::Reread);
-        self.read.let_writers_in();
-        let (Some(pages), Some(inode)) = (self.read.pages(), self.read.inode()) else {
+        read.let_writers_in();
+        let (Some(pages), Some(inode)) = (read.pages(), read.inode()) else {
             return Err(Stop::Fail(EIO));
         };
         window::read_again(resources, inode, &self.range, pages, &self.manner, outcome)

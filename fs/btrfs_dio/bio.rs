@@ -12,6 +12,7 @@ use crate::{
         Fetches,
         Memory, //
     },
+    few::Few,
     mirror::{
         self,
         Copy, //
@@ -82,8 +83,8 @@ pub(crate) fn map(
     lock: &ExtentLock<'_>,
     hold: &DeviceHold<'_>,
     manner: &Manner,
-) -> Result<KVVec<Run>, Stop> {
-    let mut runs = KVVec::new();
+) -> Result<Few<Run>, Stop> {
+    let mut runs = Few::new();
     let mut last = Last {
         chunk: None,
         device: None,
@@ -101,7 +102,7 @@ fn map_fetch<'h>(
     hold: &'h DeviceHold<'_>,
     manner: &Manner,
     last: &mut Last<'h>,
-    runs: &mut KVVec<Run>,
+    runs: &mut Few<Run>,
 ) -> Result<(), Stop> {
     let mut done = 0usize;
     while done < fetch.len {
@@ -130,7 +131,7 @@ fn map_fetch<'h>(
         // CAST: At most `left`, a `usize`.
         let len = place.len as usize;
         let same = last.device.is_some_and(|device| device.is(stripe.device));
-        match runs.last_mut().filter(|_| same) {
+        match runs.as_mut_slice().last_mut().filter(|_| same) {
             Some(run) if run.ends_at(physical, memory) => run.len = run.len.saturating_add(len),
             _ => {
                 let device = stripe.device.open().ok_or(Reason::Io)?;
@@ -195,7 +196,7 @@ fn choose<'h>(
 pub(crate) fn submit<'p>(
     submitter: Submitter<'_, 'p>,
     pool: &'p BioPool,
-    runs: &'p [Run],
+    runs: &[Run],
     fetches: &'p Fetches,
     pages: &'p UserPages<'_>,
     ioprio: u16,
@@ -224,7 +225,7 @@ pub(crate) fn submit<'p>(
 fn submit_run<'p>(
     submitter: Submitter<'_, 'p>,
     pool: &'p BioPool,
-    run: &'p Run,
+    run: &Run,
     vecs: Vecs<'p>,
     cursor: &mut Cursor,
     ioprio: u16,

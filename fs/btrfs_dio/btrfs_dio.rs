@@ -54,6 +54,7 @@ mod compressed;
 mod delivery;
 mod error;
 mod fetch;
+mod few;
 mod hole;
 mod hook;
 mod inline;

@@ -23,13 +23,62 @@ use crate::{
         vecs::Cursor, //
     },
 };
-use kernel::prelude::*;
+use kernel::{
+    alloc::Flags,
+    prelude::*, //
+};
 
 /// The checksums that the blocks of a window must have, in the order they are fetched in.
 pub(crate) struct Expected {
     algorithm: Algorithm,
     block: usize,
-    digests: KVVec<u8>,
+    digests: Digests,
+}
+
+/// Digests, one after the other; those of a small read need no memory beside.
+struct Digests {
+    few: [u8; FEW],
+    /// How many bytes of `few` are used, if `more` is not.
+    len: usize,
+    /// All of them, if they are more than `few` has room for.
+    more: KVVec<u8>,
+}
+
+/// Bytes of digests that need no memory beside: those of 64 KiB with CRC-32C.
+const FEW: usize = 64;
+
+impl Digests {
+    fn new() -> Self {
+        Self {
+            few: [0; FEW],
+            len: 0,
+            more: KVVec::new(),
+        }
+    }
+
+    /// Adds `bytes` zeros, and returns them.
+    fn extend(&mut self, bytes: usize, gfp: Flags) -> Result<&mut [u8], Stop> {
+        let start = self.as_slice().len();
+        let end = start.checked_add(bytes).ok_or(Reason::Mapping)?;
+        if self.more.is_empty() && end <= FEW {
+            self.len = end;
+            return Ok(self.few.get_mut(start..end).ok_or(Reason::Mapping)?);
+        }
+        if self.more.is_empty() {
+            let few = self.few.get(..self.len).ok_or(Reason::Mapping)?;
+            self.more.extend_from_slice(few, gfp)?;
+        }
+        self.more.extend_with(bytes, 0, gfp)?;
+        Ok(self.more.get_mut(start..).ok_or(Reason::Mapping)?)
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        if self.more.is_empty() {
+            self.few.get(..self.len).unwrap_or(&[])
+        } else {
+            &self.more
+        }
+    }
 }
 
 /// Returns how many bytes the digests of `len` bytes take. `None` if these are not whole blocks.
@@ -46,7 +95,7 @@ impl Expected {
         Ok(Self {
             algorithm: fs.checksum_algorithm().ok_or(Reason::Features)?,
             block,
-            digests: KVVec::new(),
+            digests: Digests::new(),
         })
     }
 
@@ -62,9 +111,7 @@ impl Expected {
     ) -> Result<(), Stop> {
         let size = self.algorithm.digest_size();
         let more = digests_len(len, self.block, size).ok_or(Reason::Mapping)?;
-        let start = self.digests.len();
-        self.digests.extend_with(more, 0, patience.gfp())?;
-        let out = self.digests.get_mut(start..).ok_or(Reason::Mapping)?;
+        let out = self.digests.extend(more, patience.gfp())?;
         let found = csum_tree::lookup(lock, logical, generation, size, out, patience)
             .map_err(Stop::from_mapping)?;
         if found {
@@ -74,7 +121,12 @@ impl Expected {
         }
     }
 
-    /// Returns the number of blocks that do not have the checksum they must have. Task context.
+    /// Returns whether digests are computed fast enough for it to be done in an interrupt.
+    pub(crate) fn is_fast(&self) -> bool {
+        matches!(self.algorithm, Algorithm::Crc32c | Algorithm::Xxhash64)
+    }
+
+    /// Returns the number of blocks that do not have the checksum they must have. Any context.
     ///
     /// `scratch` is a block of memory, or empty if no block is in pieces.
     pub(crate) fn mismatches(
@@ -84,7 +136,7 @@ impl Expected {
         scratch: &mut [u8],
     ) -> u64 {
         let size = self.algorithm.digest_size();
-        let mut digests = self.digests.chunks_exact(size);
+        let mut digests = self.digests.as_slice().chunks_exact(size);
         let mut bad = 0u64;
         let mut callers = Cursor::default();
         for fetch in fetches.list() {

@@ -35,6 +35,19 @@ pub(crate) enum Outcome {
     Misfit,
 }
 
+/// Returns how many blocks do not have their checksum.
+fn mismatches(plan: &mut Plan, pages: &UserPages<'_>) -> u64 {
+    match &plan.fetches.expected {
+        Some(expected) => expected.mismatches(&plan.fetches, pages, plan.deliveries.scratch()),
+        None => 0,
+    }
+}
+
+/// Returns whether data that has arrived in the caller's memory is right. Any context.
+pub(crate) fn is_right(plan: &mut Plan, pages: &UserPages<'_>) -> bool {
+    mismatches(plan, pages) == 0 && plan.is_current()
+}
+
 /// Decides on the data of a window, all of whose bios have ended with `status`, and delivers what
 /// is in private memory.
 ///
@@ -56,15 +69,13 @@ pub(crate) fn finish(
             return Err(Reason::Io.into());
         }
     }
-    if let Some(expected) = &plan.fetches.expected {
-        let bad = expected.mismatches(&plan.fetches, pages, plan.deliveries.scratch());
-        if bad > 0 {
-            if placement == Placement::Direct {
-                return Ok(Outcome::Mismatch);
-            }
-            stats::add(Counter::ChecksumMismatches, bad);
-            return Err(Reason::Checksum.into());
+    let bad = mismatches(plan, pages);
+    if bad > 0 {
+        if placement == Placement::Direct {
+            return Ok(Outcome::Mismatch);
         }
+        stats::add(Counter::ChecksumMismatches, bad);
+        return Err(Reason::Checksum.into());
     }
     if !plan.is_current() {
         return Ok(Outcome::Changed);

@@ -12,6 +12,7 @@ use crate::{
         Fetches,
         Memory, //
     },
+    few::Few,
     hole,
     inline,
     range::{
@@ -61,7 +62,7 @@ pub(crate) enum Delivery {
 
 /// All that is to be written.
 pub(crate) struct Deliveries {
-    list: KVVec<Delivery>,
+    list: Few<Delivery>,
     /// The inline extent, if there is one, and memory to decompress it to.
     inline: Option<(InlineData, KVec<u8>)>,
     /// Memory to gather a block in, if the caller's is in smaller pieces.
@@ -72,10 +73,15 @@ impl Deliveries {
     /// Makes an empty list.
     pub(crate) fn new() -> Self {
         Self {
-            list: KVVec::new(),
+            list: Few::new(),
             inline: None,
             scratch: KVec::new(),
         }
+    }
+
+    /// Returns whether there is nothing to write.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.as_slice().is_empty()
     }
 
     /// Adds something, if it is something.
@@ -130,7 +136,7 @@ impl Deliveries {
         pages: &UserPages<'_>,
     ) -> Result<(), Stop> {
         let mut cursor = Cursor::default();
-        for delivery in &self.list {
+        for delivery in self.list.as_slice() {
             match delivery {
                 Delivery::Zero(part) => {
                     pages.vecs().seek(&mut cursor, part.to);
@@ -157,7 +163,7 @@ impl Deliveries {
         pages: &UserPages<'_>,
     ) -> Result<(), Stop> {
         let mut cursor = Cursor::default();
-        for delivery in &self.list {
+        for delivery in self.list.as_slice() {
             match delivery {
                 Delivery::Zero(_) | Delivery::Inline(_) => {}
                 Delivery::Copy { buffer, part } => {

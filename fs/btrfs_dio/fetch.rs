@@ -12,6 +12,7 @@ use crate::{
         Reason,
         Stop, //
     },
+    few::Few,
     safe::{
         btrfs::extent_lock::ExtentLock,
         patience::Patience,
@@ -70,8 +71,8 @@ pub(crate) struct Fetch {
 
 /// All that a window reads from devices.
 pub(crate) struct Fetches {
-    list: KVVec<Fetch>,
-    buffers: KVVec<PrivateBuffer>,
+    list: Few<Fetch>,
+    buffers: Few<PrivateBuffer>,
     /// The checksums they must have, in the same order, if they have any.
     pub(crate) expected: Option<Expected>,
     share: Option<Share>,
@@ -79,19 +80,21 @@ pub(crate) struct Fetches {
 }
 
 impl Fetches {
-    /// Makes an empty list. With `share`, memory has been taken for it beforehand.
-    pub(crate) fn new(
-        expected: Option<Expected>,
-        share: Option<Share>,
-        patience: Patience,
-    ) -> Self {
+    /// Makes an empty list.
+    pub(crate) fn new() -> Self {
         Self {
-            list: KVVec::new(),
-            buffers: KVVec::new(),
-            expected,
-            share,
-            patience,
+            list: Few::new(),
+            buffers: Few::new(),
+            expected: None,
+            share: None,
+            patience: Patience::Wait,
         }
+    }
+
+    /// Sets whether filling the list may wait, and what memory has been taken for it beforehand.
+    pub(crate) fn prepare(&mut self, share: Option<Share>, patience: Patience) {
+        self.share = share;
+        self.patience = patience;
     }
 
     /// Adds `len` bytes from `logical` on, of an extent of `generation`.
@@ -133,25 +136,33 @@ impl Fetches {
         }
         let buffer = PrivateBuffer::new(len, self.patience.gfp()).map_err(Stop::from_mapping)?;
         self.buffers.push(buffer, self.patience.gfp())?;
-        Ok(self.buffers.len().checked_sub(1))
+        Ok(self.buffers.as_slice().len().checked_sub(1))
     }
 
     /// Returns the list.
     pub(crate) fn list(&self) -> &[Fetch] {
-        &self.list
+        self.list.as_slice()
+    }
+
+    /// Returns whether all of it goes to the caller's memory.
+    pub(crate) fn are_direct(&self) -> bool {
+        self.buffers.as_slice().is_empty() && self.share.is_none()
     }
 
     /// Returns the memory that something goes to, if there is such.
     pub(crate) fn vecs<'p>(&'p self, memory: Memory, pages: &'p UserPages<'_>) -> Option<Vecs<'p>> {
         match memory {
             Memory::Caller { .. } => Some(pages.vecs()),
-            Memory::Private { buffer, .. } => self.buffers.get(buffer).map(PrivateBuffer::vecs),
+            Memory::Private { buffer, .. } => {
+                self.buffers.as_slice().get(buffer).map(PrivateBuffer::vecs)
+            }
         }
     }
 
     /// Returns what is in a private buffer, now that it has arrived.
     pub(crate) fn bytes(&mut self, buffer: usize) -> Result<&[u8], Stop> {
         self.buffers
+            .as_mut_slice()
             .get_mut(buffer)
             .map(PrivateBuffer::bytes)
             .ok_or_else(|| Reason::Mapping.into())

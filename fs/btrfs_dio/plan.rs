@@ -17,6 +17,7 @@ use crate::{
         Fetches,
         Memory, //
     },
+    few::Few,
     inline,
     range::Range,
     resources::Resources,
@@ -119,31 +120,37 @@ pub(crate) struct Plan {
     /// What is in it, to be counted.
     pub(crate) tally: Tally,
     /// The maps of what is on devices, if it has no checksums.
-    maps: KVVec<ExtentMap>,
+    maps: Few<ExtentMap>,
 }
 
 impl Plan {
-    /// Makes the plan of a locked window, or of the beginning of it, if there is more to be held in
-    /// private memory than a window may have. Sleeps, unless the attempt must not.
+    /// Makes an empty plan of a window. To be made where it stays: it is not small.
+    pub(crate) fn new(range: &Range) -> Self {
+        Self {
+            range: *range,
+            fetches: Fetches::new(),
+            deliveries: Deliveries::new(),
+            tally: Tally::default(),
+            maps: Few::new(),
+        }
+    }
+
+    /// Makes the plan, an empty one so far, that of a locked window, or of the beginning of it, if
+    /// there is more to be held in private memory than a window may have. Sleeps, unless the
+    /// attempt must not.
     pub(crate) fn make(
+        &mut self,
         resources: &Resources,
         lock: &ExtentLock<'_>,
         range: &Range,
         attempt: &mut Attempt,
-    ) -> Result<Self, Stop> {
+    ) -> Result<(), Stop> {
         let patience = attempt.manner.patience;
-        let expected = if lock.inode().has_checksums() {
-            Some(Expected::new(lock.inode().fs(), range.block)?)
-        } else {
-            None
-        };
-        let mut plan = Self {
-            range: *range,
-            fetches: Fetches::new(expected, attempt.share.take(), patience),
-            deliveries: Deliveries::new(),
-            tally: Tally::default(),
-            maps: KVVec::new(),
-        };
+        let plan = self;
+        plan.fetches.prepare(attempt.share.take(), patience);
+        if lock.inode().has_checksums() {
+            plan.fetches.expected = Some(Expected::new(lock.inode().fs(), range.block)?);
+        }
         let mut at = 0usize;
         while at < range.len {
             // CAST: Widening.
@@ -166,8 +173,7 @@ impl Plan {
             return Err(Reason::Memory.into());
         }
         plan.range = range.cut(at);
-        plan.deliveries.prepare(&plan.fetches, attempt, range)?;
-        Ok(plan)
+        plan.deliveries.prepare(&plan.fetches, attempt, range)
     }
 
     /// Adds a segment, and returns how much of it there was private memory for. In bytes.
@@ -276,8 +282,24 @@ impl Plan {
         !self.fetches.list().is_empty()
     }
 
+    /// Returns whether all there is to do once data has arrived may be done in an interrupt: no more
+    /// than to verify little data in place.
+    pub(crate) fn is_light(&self) -> bool {
+        const LITTLE: usize = 16 << 10;
+
+        self.range.len <= LITTLE
+            && self.fetches.are_direct()
+            && self.deliveries.is_empty()
+            && self.fetches.expected.as_ref().is_none_or(Expected::is_fast)
+    }
+
+    /// Gives back what is the filesystem's.
+    pub(crate) fn release(&mut self) {
+        self.maps = Few::new();
+    }
+
     /// Returns whether the data without checksums has been the file's all the time.
     pub(crate) fn is_current(&self) -> bool {
-        self.maps.iter().all(ExtentMap::is_current)
+        self.maps.as_slice().iter().all(ExtentMap::is_current)
     }
 }

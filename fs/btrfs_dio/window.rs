@@ -16,6 +16,7 @@ use crate::{
         Reason,
         Stop, //
     },
+    few::Few,
     plan::Plan,
     range::Range,
     resources::Resources,
@@ -86,10 +87,9 @@ impl Attempt {
     }
 }
 
-/// A window that is planned, and what it takes to submit it; no extent is locked any more.
+/// What it takes to submit a window that is planned; no extent is locked any more.
 pub(crate) struct Ready<'a> {
-    pub(crate) plan: Plan,
-    pub(crate) runs: KVVec<Run>,
+    pub(crate) runs: Few<Run>,
     /// `None` if nothing is read from devices.
     pub(crate) hold: Option<DeviceHold<'a>>,
     pub(crate) writers: WriterLock<'a>,
@@ -104,15 +104,18 @@ pub(crate) fn prepare<'a>(
     inode: &DioCount<'a>,
     range: &Range,
     attempt: &mut Attempt,
+    plan: &mut Plan,
 ) -> Result<Ready<'a>, Stop> {
     let patience = attempt.manner.patience;
     // Each of the first two arms mends what cannot happen again, or once more after the other.
     loop {
-        match prepare_once(resources, inode, range, attempt) {
+        match prepare_once(resources, inode, range, attempt, plan) {
             Err(Stop::Misfit) if attempt.placement == Placement::Direct => {
+                *plan = Plan::new(range);
                 attempt.placement = Placement::Private;
             }
             Err(Stop::Budget) => {
+                *plan = Plan::new(range);
                 let share = Share::window(&resources.budget, patience);
                 attempt.share = Some(share.map_err(Stop::from_mapping)?);
             }
@@ -126,6 +129,7 @@ fn prepare_once<'a>(
     inode: &DioCount<'a>,
     range: &Range,
     attempt: &mut Attempt,
+    plan: &mut Plan,
 ) -> Result<Ready<'a>, Stop> {
     let patience = attempt.manner.patience;
     // CAST: Widening.
@@ -142,11 +146,10 @@ fn prepare_once<'a>(
     let lock = ExtentLock::new(inode, range.start, len, writers, LOCK_TRIES, patience)
         .map_err(Stop::from_mapping)?
         .ok_or(Reason::Busy)?;
-    let plan = Plan::make(resources, &lock, range, attempt)?;
+    plan.make(resources, &lock, range, attempt)?;
     if !plan.reads_devices() {
         return Ok(Ready {
-            plan,
-            runs: KVVec::new(),
+            runs: Few::new(),
             hold: None,
             writers: lock.unlock_extents(),
         });
@@ -155,7 +158,6 @@ fn prepare_once<'a>(
     let hold = DeviceHold::take(inode.inode().fs(), patience).map_err(Stop::from_mapping)?;
     let runs = bio::map(&plan.fetches, &lock, &hold, &attempt.manner)?;
     Ok(Ready {
-        plan,
         runs,
         hold: Some(hold),
         writers: lock.unlock_extents(),
@@ -175,16 +177,25 @@ pub(crate) fn read(
     manner: &Manner,
 ) -> Result<usize, Stop> {
     let mut attempt = Attempt::first(manner);
-    let ready = prepare(resources, inode, range, &mut attempt)?;
-    if manner.patience == Patience::Nowait && ready.plan.range != *range {
+    let mut plan = Plan::new(range);
+    let ready = prepare(resources, inode, range, &mut attempt, &mut plan)?;
+    if manner.patience == Patience::Nowait && plan.range != *range {
         return Err(Stop::WouldWait);
     }
-    let (outcome, done) = deliver(resources, ready, attempt.placement, pages, manner)?;
-    match outcome {
-        Outcome::Right => Ok(done),
-        // It has waited for devices already.
-        other => read_again(resources, inode, range, pages, &attempt.manner, other),
+    let outcome = deliver(
+        resources,
+        ready,
+        &mut plan,
+        attempt.placement,
+        pages,
+        manner,
+    )?;
+    if outcome == Outcome::Right {
+        return Ok(plan.range.valid);
     }
+    // Its private memory has to be given back before more is asked for.
+    drop(plan);
+    read_again(resources, inode, range, pages, manner, outcome)
 }
 
 /// Reads a window again that has been read with this outcome, until it is right. Returns how many
@@ -211,73 +222,80 @@ pub(crate) fn read_again(
                 mismatched = true;
             }
         }
-        let ready = prepare(resources, inode, range, &mut attempt)?;
-        let (next, done) = deliver(resources, ready, attempt.placement, pages, manner)?;
-        if next == Outcome::Right {
+        let mut plan = Plan::new(range);
+        let ready = prepare(resources, inode, range, &mut attempt, &mut plan)?;
+        outcome = deliver(
+            resources,
+            ready,
+            &mut plan,
+            attempt.placement,
+            pages,
+            manner,
+        )?;
+        if outcome == Outcome::Right {
             if mismatched {
                 stats::count(Counter::BufferChanged);
             }
-            return Ok(done);
+            return Ok(plan.range.valid);
         }
-        outcome = next;
     }
     Err(Reason::Busy.into())
 }
 
-/// Delivers a window that reads nothing from devices. Returns its length.
+/// Delivers a window that reads nothing from devices.
 pub(crate) fn deliver_now(
     resources: &Resources,
     ready: Ready<'_>,
+    plan: &mut Plan,
     pages: &UserPages<'_>,
-) -> Result<usize, Stop> {
-    let Ready {
-        mut plan, writers, ..
-    } = ready;
-    drop(writers);
+) -> Result<(), Stop> {
+    drop(ready);
     plan.deliveries.before(resources, plan.range.block, pages)?;
     plan.tally.note();
-    Ok(plan.range.valid)
+    Ok(())
 }
 
-/// Submits a window, waits for it, and finishes it. Returns what became of it, and its length.
+/// Submits a window, waits for it, and finishes it. Returns what became of it.
 fn deliver(
     resources: &Resources,
     mut ready: Ready<'_>,
+    plan: &mut Plan,
     placement: Placement,
     pages: &UserPages<'_>,
     manner: &Manner,
-) -> Result<(Outcome, usize), Stop> {
+) -> Result<Outcome, Stop> {
     let Some(hold) = ready.hold.take() else {
-        return deliver_now(resources, ready, pages).map(|done| (Outcome::Right, done));
+        return deliver_now(resources, ready, plan, pages).map(|()| Outcome::Right);
     };
-    let Ready {
-        mut plan,
-        runs,
-        writers,
-        ..
-    } = ready;
+    let Ready { runs, writers, .. } = ready;
     let block = plan.range.block;
     let (before, status) = {
         let Plan {
             fetches,
             deliveries,
             ..
-        } = &mut plan;
+        } = &mut *plan;
         let fetches = &*fetches;
         batch::wait_for(hold, |submitter| {
             let pool = &resources.pool;
-            bio::submit(submitter, pool, &runs, fetches, pages, manner.ioprio);
+            bio::submit(
+                submitter,
+                pool,
+                runs.as_slice(),
+                fetches,
+                pages,
+                manner.ioprio,
+            );
+            drop(runs);
             deliveries.before(resources, block, pages)
         })
     };
-    // Only now: they keep the block devices.
-    drop(runs);
     before?;
-    let outcome = completion::finish(resources, &mut plan, placement, pages, status);
+    let outcome = completion::finish(resources, plan, placement, pages, status);
     drop(writers);
     let outcome = outcome?;
     if outcome == Outcome::Right {
         plan.tally.note();
     }
-    Ok((outcome, plan.range.valid))
+    Ok(outcome)
 }

@@ -98,20 +98,37 @@ impl Core {
         let _ = self.error.cmpxchg(0, error, Relaxed);
     }
 
+    /// Counts down, and returns whether that was the last: then the hold has ended, and the set is
+    /// the caller's.
+    ///
     /// # Safety
     ///
     /// `this` must be live, and one count of `pending` the caller's.
-    unsafe fn count_down(this: NonNull<Self>) {
+    unsafe fn is_last(this: NonNull<Self>) -> bool {
         // SAFETY: Live by the contract.
         let core = unsafe { this.as_ref() };
         // INVARIANT: One less. Everything before it happens before the set lands.
         // ORDERING: Full, so that all that other completions did is seen through the last of them.
-        if core.pending.fetch_sub(1, Full) == 1 {
-            // SAFETY: By the type invariants a hold is ours, and ends here, while the read has not
-            // been completed, which keeps the filesystem; nobody else may touch the set any more.
-            unsafe {
-                our_bindings::btrfs_bio_counter_sub(core.fs_info, 1);
-                (core.landed)(this);
+        if core.pending.fetch_sub(1, Full) != 1 {
+            return false;
+        }
+        // SAFETY: By the type invariants a hold is ours, and ends here, while the read has not been
+        // completed, which keeps the filesystem.
+        unsafe { our_bindings::btrfs_bio_counter_sub(core.fs_info, 1) };
+        true
+    }
+
+    /// Counts down, and lands if that was the last.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::is_last`].
+    unsafe fn count_down(this: NonNull<Self>) {
+        // SAFETY: By the contract; once it is the last nobody else may touch the set any more, and
+        // `landed` is called once.
+        unsafe {
+            if Self::is_last(this) {
+                (this.as_ref().landed)(this);
             }
         }
     }
@@ -205,13 +222,14 @@ pub(crate) fn wait_for<'p, R>(
     // lifetime of the caller's.
     let ret = f(unsafe { Submitter::new(&waiting.core) });
     // SAFETY: Live, not sealed before. The completion is initialised, and completed once, by the
-    // last that counts down.
+    // last that counts down, unless that is this task.
     unsafe {
-        Core::seal(NonNull::from(&waiting.core));
-        while bindings::wait_for_completion_io_timeout(
-            waiting.done.get(),
-            WAIT_SLICE_SECONDS.saturating_mul(bindings::HZ as usize),
-        ) == 0
+        let landed = Core::is_last(NonNull::from(&waiting.core));
+        while !landed
+            && bindings::wait_for_completion_io_timeout(
+                waiting.done.get(),
+                WAIT_SLICE_SECONDS.saturating_mul(bindings::HZ as usize),
+            ) == 0
         {}
     }
     (ret, waiting.core.status())

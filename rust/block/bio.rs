@@ -29,7 +29,8 @@ pub(crate) const MAX_PIECES: usize = bindings::BIO_MAX_VECS as usize;
 /// A read that has not been submitted; it becomes one in flight through
 /// [`Submitter::submit`](super::batch::Submitter::submit).
 ///
-/// `'p` is how long the memory it reads into is valid, its pool exists, and its device is open.
+/// `'p` is how long the memory it reads into is valid, and its pool exists. The device has to be kept
+/// until it is submitted; from then on the block layer keeps it.
 ///
 /// # Invariants
 ///
@@ -49,7 +50,7 @@ impl<'p> ReadBio<'p> {
     /// not suffice. `ENOMEM` does not happen: the pool has a reserve.
     pub(crate) fn new(
         pool: &'p BioPool,
-        device: &'p OpenDevice,
+        device: &OpenDevice,
         physical: u64,
         pieces: usize,
         ioprio: u16,

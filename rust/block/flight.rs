@@ -8,7 +8,8 @@
 //! |-----------|------------------------------------------|-------------------------------------|
 //! | boarding  | the submitter, in a [`Ticket`]           | [`launch`]                          |
 //! | in flight | nobody; bios write to memory it holds    | the last bio, which queues the work |
-//! | landed    | the worker                               | [`Cargo::land`], by value           |
+//! | landed    | who ended the last bio                   | [`Cargo::touch_down`], or a worker  |
+//! | taxiing   | the worker                               | [`Cargo::land`]                     |
 
 use super::batch::{
     Core,
@@ -39,17 +40,37 @@ pub(crate) trait Cargo: Send + Sync + Sized + 'static {
     /// What the module keeps for all flights.
     type Base: AsRef<Queue> + Send + Sync + 'static;
 
-    /// Called when all bios have ended, with whether they succeeded. Task context, sleeps.
-    fn land(self, base: &Self::Base, status: Result);
+    /// Called when all bios have ended, with whether they succeeded, where the last of them ended:
+    /// in any context, hard interrupts included. Returns whether that was all; if not, a worker
+    /// calls [`Self::land`]. What is left in the cargo then must be fit to be dropped in any
+    /// context.
+    fn touch_down(&mut self, base: &Self::Base, status: Result) -> bool;
+
+    /// Called when all bios have ended, with whether they succeeded. Task context, sleeps. Then the
+    /// cargo is dropped.
+    fn land(&mut self, base: &Self::Base, status: Result);
 }
 
-/// Memory for a flight.
-pub(crate) struct Ticket<T: Cargo>(KBox<MaybeUninit<Flight<T>>>);
+/// A flight that has not been launched.
+pub(crate) struct Ticket<T: Cargo>(KBox<Flight<T>>);
 
 impl<T: Cargo> Ticket<T> {
     /// Allocates. `ENOMEM`.
-    pub(crate) fn new(gfp: Flags) -> Result<Self> {
-        Ok(Self(KBox::new_uninit(gfp)?))
+    pub(crate) fn new(cargo: T, gfp: Flags) -> Result<Self> {
+        Ok(Self(KBox::new(
+            Flight {
+                core: MaybeUninit::uninit(),
+                work: Opaque::uninit(),
+                passage: None,
+                cargo,
+            },
+            gfp,
+        )?))
+    }
+
+    /// Returns the cargo.
+    pub(crate) fn cargo(&mut self) -> &mut T {
+        &mut self.0.cargo
     }
 }
 
@@ -57,11 +78,12 @@ impl<T: Cargo> Ticket<T> {
 ///
 /// # Invariants
 ///
-/// From [`launch`] on it owns itself, until `landed` has run and `run` takes it back.
+/// From [`launch`] on `core`, `work` and `passage` are initialised, and it owns itself, until
+/// `landed` or `run` takes it back.
 struct Flight<T: Cargo> {
-    core: Core,
+    core: MaybeUninit<Core>,
     work: Opaque<bindings::work_struct>,
-    passage: Passage<T::Base>,
+    passage: Option<Passage<T::Base>>,
     cargo: T,
 }
 
@@ -73,31 +95,23 @@ pub(crate) fn launch<T: Cargo>(
     ticket: Ticket<T>,
     passage: Passage<T::Base>,
     hold: DeviceHold<'_>,
-    cargo: T,
     f: impl for<'p> FnOnce(&'p T, &'p T::Base, Submitter<'_, 'p>),
 ) {
-    let flight = KBox::write(
-        ticket.0,
-        Flight {
-            // SAFETY: Sealed below, and `landed()` is meant for the sets of this type.
-            core: unsafe { Core::new(hold, landed::<T>) },
-            work: Opaque::uninit(),
-            passage,
-            cargo,
-        },
-    );
+    let mut flight = ticket.0;
+    let passage: &Passage<T::Base> = flight.passage.insert(passage);
+    let base: *const T::Base = &**passage;
+    // SAFETY: Sealed below, and `landed()` is meant for the sets of this type.
+    flight.core.write(unsafe { Core::new(hold, landed::<T>) });
     let flight = KBox::into_raw(flight);
-    // SAFETY: The flight is live until it has landed, which is after it has been sealed; `f` is
-    // done with it by then, since what it gets are references it cannot keep. The bios it submits
-    // borrow the cargo, which does not move or change before they have ended.
+    // SAFETY: The flight is live until it has landed, which is after it has been sealed, and so is
+    // what the passage leads to; `f` is done with both by then, since what it gets are references
+    // it cannot keep. The bios it submits borrow the cargo, which does not move or change before
+    // they have ended.
     unsafe {
         init_work::<T>(flight);
-        f(
-            &(*flight).cargo,
-            &*(*flight).passage,
-            Submitter::new(&(*flight).core),
-        );
-        Core::seal(NonNull::new_unchecked(&raw mut (*flight).core));
+        let core = (*flight).core.as_ptr().cast_mut();
+        f(&(*flight).cargo, &*base, Submitter::new(&*core));
+        Core::seal(NonNull::new_unchecked(core));
     }
 }
 
@@ -113,20 +127,38 @@ unsafe fn init_work<T: Cargo>(flight: *mut Flight<T>) {
     }
 }
 
-/// Queues the work of a flight. Any context.
+/// Ends a flight, or queues the work that does. Any context.
 ///
 /// # Safety
 ///
 /// Only for the set of a `Flight<T>` that has landed.
 unsafe fn landed<T: Cargo>(core: NonNull<Core>) {
-    // SAFETY: The set lies in a flight, which nobody else touches any more until the work runs; the
-    // queue is there as long as the passage.
-    unsafe {
-        let flight = container_of!(core.as_ptr(), Flight<T>, core);
-        let base: &T::Base = &*(*flight).passage;
-        let queue: &Queue = base.as_ref();
-        queue.queue(Opaque::cast_into(&raw const (*flight).work));
+    // SAFETY: The set lies in a flight, which nobody else touches any more until the work runs, if
+    // it is queued. It was made by `KBox::into_raw()`.
+    let flight = unsafe {
+        let flight = container_of!(core.cast::<MaybeUninit<Core>>().as_ptr(), Flight<T>, core);
+        &mut *flight
+    };
+    // SAFETY: By the type invariants it is initialised.
+    let status = unsafe { core.as_ref() }.status();
+    let Some(passage) = flight.passage.take() else {
+        return;
+    };
+    if flight.cargo.touch_down(&passage, status) {
+        // SAFETY: As above; nobody has the flight but us.
+        drop(unsafe { KBox::from_raw(flight) });
+        // Last: from here on the module may go away, but for this function, which its unloading
+        // waits for.
+        drop(passage);
+        return;
     }
+    let queue: &Queue = (*passage).as_ref();
+    let queue: *const Queue = queue;
+    let work = Opaque::cast_into(&raw const flight.work);
+    flight.passage = Some(passage);
+    // SAFETY: The work is initialised, and stays where it is until it runs. The queue is there as
+    // long as the passage, and its destruction waits for this work.
+    unsafe { (*queue).queue(work) };
 }
 
 /// The work of a flight. Task context.
@@ -136,13 +168,17 @@ unsafe fn landed<T: Cargo>(core: NonNull<Core>) {
 /// Only for the workqueue to call, with the work of a `Flight<T>` that has landed.
 unsafe extern "C" fn run<T: Cargo>(work: *mut bindings::work_struct) {
     // SAFETY: The work lies in a flight that was made by `KBox::into_raw()`, and is ours now.
-    let flight = unsafe {
+    let mut flight = unsafe {
         let flight = container_of!(Opaque::cast_from(work), Flight<T>, work);
         KBox::from_raw(flight.cast_mut())
     };
-    let status = flight.core.status();
-    let Flight { passage, cargo, .. } = KBox::into_inner(flight);
-    cargo.land(&passage, status);
+    // SAFETY: By the type invariants it is initialised.
+    let status = unsafe { flight.core.assume_init_ref() }.status();
+    let Some(passage) = flight.passage.take() else {
+        return;
+    };
+    flight.cargo.land(&passage, status);
+    drop(flight);
     // Last: from here on the module may go away, but for this function, which its queue waits for.
     drop(passage);
 }

@@ -189,7 +189,7 @@ impl<'a> ExtentLock<'a> {
     pub(crate) fn unlock_extents(mut self) -> WriterLock<'a> {
         self.clear(EXTENT_BIT);
         self.nofs = None;
-        WriterLock { _lock: self }
+        WriterLock { lock: self }
     }
 }
 
@@ -206,5 +206,12 @@ impl Drop for ExtentLock<'_> {
 /// What is left of an [`ExtentLock`] while the data is read.
 #[must_use = "direct writers are let in when this is dropped"]
 pub(crate) struct WriterLock<'a> {
-    _lock: ExtentLock<'a>,
+    lock: ExtentLock<'a>,
+}
+
+impl WriterLock<'_> {
+    /// Returns whether anything is locked. If not, it may be dropped in any context.
+    pub(crate) fn keeps_writers_away(&self) -> bool {
+        self.lock.bits != 0 || !self.lock.cached.is_null()
+    }
 }

@@ -132,6 +132,7 @@ unsigned int bdio_memalloc_nofs_save(void);
 void bdio_memalloc_nofs_restore(unsigned int flags);
 struct page *bdio_kv_to_page(const void *addr);
 bool bdio_is_vmalloc(const void *addr);
+bool bdio_page_is_dirty(struct page *page);
 
 /* rcu.c */
 void bdio_synchronize_tails(void);
