@@ -59,6 +59,10 @@ pub(crate) fn check() -> Result {
         completion_size: size_of::<kbindings::completion>() as u32,
         vfs_inode_mapping: offset_of!(kbindings::inode, i_mapping) as u32,
         rb_node_size: size_of::<kbindings::rb_node>() as u32,
+        z_stream_size: size_of::<bindings::z_stream>() as u32,
+        shrinker_private_data: offset_of!(kbindings::shrinker, private_data) as u32,
+        shrinker_scan_objects: offset_of!(kbindings::shrinker, scan_objects) as u32,
+        shrink_control_nr_to_scan: offset_of!(kbindings::shrink_control, nr_to_scan) as u32,
     };
     let mut c = bindings::bdio_layout::default();
     // SAFETY: The function fills what it is given.

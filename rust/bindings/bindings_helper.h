@@ -27,6 +27,7 @@
 #include <linux/btrfs_dio.h>
 #include <linux/crc32c.h>
 #include <linux/lzo.h>
+#include <linux/shrinker.h>
 #include <linux/xxhash.h>
 #include <linux/zlib.h>
 #include <linux/zstd.h>
@@ -41,5 +42,7 @@ const u64 RUST_CONST_HELPER_BTRFS_INCOMPAT_REMAP = BTRFS_FEATURE_INCOMPAT_REMAP_
 const u32 RUST_CONST_HELPER_BTRFS_INLINE_DATA_START = BTRFS_FILE_EXTENT_INLINE_DATA_START;
 const size_t RUST_CONST_HELPER_LZO1X_MEM_COMPRESS = LZO1X_MEM_COMPRESS;
 const gfp_t RUST_CONST_HELPER_NOFS = GFP_NOFS;
+const unsigned long RUST_CONST_HELPER_SHRINK_EMPTY = SHRINK_EMPTY;
+const unsigned long RUST_CONST_HELPER_SHRINK_STOP = SHRINK_STOP;
 const u32 RUST_CONST_HELPER_READ_OPF =
 	(__force u32)(REQ_OP_READ | REQ_SYNC | REQ_IDLE);

@@ -27,6 +27,7 @@ struct percpu_ref;
 struct seq_file;
 struct work_struct;
 struct workqueue_struct;
+struct shrinker;
 
 /* btrfs.c */
 void bdio_start_ordered_extent(struct btrfs_ordered_extent *ordered);
@@ -123,6 +124,10 @@ struct bdio_layout {
 	u32 completion_size;
 	u32 vfs_inode_mapping;
 	u32 rb_node_size;
+	u32 z_stream_size;
+	u32 shrinker_private_data;
+	u32 shrinker_scan_objects;
+	u32 shrink_control_nr_to_scan;
 };
 
 void bdio_layout(struct bdio_layout *layout);
@@ -145,6 +150,8 @@ void bdio_ref_put(struct percpu_ref *ref);
 struct workqueue_struct *bdio_alloc_workqueue(const char *name);
 void bdio_init_work(struct work_struct *work, void (*func)(struct work_struct *work));
 bool bdio_queue_work(struct workqueue_struct *queue, struct work_struct *work);
+/* shrinker.c */
+struct shrinker *bdio_shrinker_alloc(const char *name);
 
 /* task.c */
 int bdio_current_pid(void);

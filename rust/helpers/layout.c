@@ -4,7 +4,9 @@
 #include <linux/blkdev.h>
 #include <linux/completion.h>
 #include <linux/fs.h>
+#include <linux/shrinker.h>
 #include <linux/uio.h>
+#include <linux/zlib.h>
 #include "btrfs_inode.h"
 #include "ctree.h"
 #include "extent_map.h"
@@ -52,5 +54,9 @@ void bdio_layout(struct bdio_layout *layout)
 		.completion_size = sizeof(struct completion),
 		.vfs_inode_mapping = offsetof(struct inode, i_mapping),
 		.rb_node_size = sizeof(struct rb_node),
+		.z_stream_size = sizeof(struct z_stream_s),
+		.shrinker_private_data = offsetof(struct shrinker, private_data),
+		.shrinker_scan_objects = offsetof(struct shrinker, scan_objects),
+		.shrink_control_nr_to_scan = offsetof(struct shrink_control, nr_to_scan),
 	};
 }
