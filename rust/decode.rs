@@ -50,7 +50,7 @@ const MAX_BLOCK: usize = 64 << 10;
 const MIN_BLOCK: usize = 512;
 
 /// A compression algorithm of btrfs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Compression {
     /// One zlib stream.
     Zlib,

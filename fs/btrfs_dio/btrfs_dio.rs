@@ -18,6 +18,7 @@
 //! | [`checksum`]    | expected values looked up; computed and compared when data has arrived     |
 //! | [`stripe`]      | logical address -> stripe of a chunk, and [`mirror`]: which copy           |
 //! | [`bio`]         | runs on devices -> bios, submitted together                                |
+//! | [`cache`]       | decompressed extents, for who reads them piece by piece                    |
 //! | [`completion`]  | what makes data that has arrived the right data                            |
 //! | [`stats`]       | what happened, for people                                                  |
 //!
@@ -48,6 +49,8 @@ mod safe;
 mod asynchronous;
 mod bio;
 mod budget;
+#[allow(dead_code, reason = "reads of compressed extents do not keep any yet")]
+mod cache;
 mod checksum;
 mod completion;
 mod compressed;
@@ -80,6 +83,12 @@ module! {
     description: "Direct reads of btrfs, extent by extent",
     license: "GPL",
     imports_ns: ["BTRFS_DIO"],
+    params: {
+        decoded_cache_kib: u32 {
+            default: crate::cache::DEFAULT_LIMIT_KIB,
+            description: "Memory for decompressed extents in KiB, 0 for none",
+        },
+    },
 }
 
 /// The loaded module.

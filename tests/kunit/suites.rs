@@ -2,6 +2,7 @@
 
 //! The KUnit suites: boundary tables of all that needs no filesystem.
 
+mod cache;
 mod checksum;
 mod decode;
 mod mirror;
