@@ -19,7 +19,6 @@ pub(crate) mod patience;
 pub(crate) mod private;
 pub(crate) mod quiescence;
 pub(crate) mod read;
-#[allow(dead_code, reason = "reads of compressed extents do not keep any yet")]
 pub(crate) mod shrinker;
 pub(crate) mod task;
 pub(crate) mod trace;

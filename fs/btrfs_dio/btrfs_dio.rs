@@ -49,7 +49,6 @@ mod safe;
 mod asynchronous;
 mod bio;
 mod budget;
-#[allow(dead_code, reason = "reads of compressed extents do not keep any yet")]
 mod cache;
 mod checksum;
 mod completion;

@@ -72,6 +72,15 @@ impl Digests {
         Ok(self.more.get_mut(start..).ok_or(Reason::Mapping)?)
     }
 
+    fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+        // What is in `more` stays there, if there is something left of it.
+        self.more.truncate(len);
+        if len == 0 {
+            self.len = 0;
+        }
+    }
+
     fn as_slice(&self) -> &[u8] {
         if self.more.is_empty() {
             self.few.get(..self.len).unwrap_or(&[])
@@ -119,6 +128,21 @@ impl Expected {
         } else {
             Err(Reason::Checksum.into())
         }
+    }
+
+    /// Returns where the digests of the next blocks will be.
+    pub(crate) fn len(&self) -> usize {
+        self.digests.as_slice().len()
+    }
+
+    /// Returns the digests from a place on.
+    pub(crate) fn digests(&self, range: core::ops::Range<usize>) -> &[u8] {
+        self.digests.as_slice().get(range).unwrap_or(&[])
+    }
+
+    /// Forgets the digests from a place on: the blocks are not fetched.
+    pub(crate) fn forget(&mut self, from: usize) {
+        self.digests.truncate(from);
     }
 
     /// Returns whether digests are computed fast enough for it to be done in an interrupt.

@@ -3,7 +3,11 @@
 //! What we write to the caller's memory ourselves, before or after data has arrived.
 
 use crate::{
-    compressed,
+    cache::Decoded,
+    compressed::{
+        self,
+        Keep, //
+    },
     error::{
         Reason,
         Stop, //
@@ -32,11 +36,11 @@ use crate::{
 };
 use kernel::{
     alloc::Flags,
-    prelude::*, //
+    prelude::*,
+    sync::Arc, //
 };
 
 /// Something to write, and where to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Delivery {
     /// Zeros.
     Zero(Part),
@@ -56,6 +60,17 @@ pub(crate) enum Delivery {
         /// What is in it.
         encoded: Encoded,
         /// What of it, decompressed and from its offset on, is wanted.
+        part: Part,
+        /// If all of it is to be kept, what that takes.
+        keep: Option<Keep>,
+    },
+    /// What has been decompressed before.
+    Kept {
+        /// All of the extent.
+        decoded: Arc<Decoded>,
+        /// Offset in it from which on the part is counted.
+        offset: u64,
+        /// What of it is wanted.
         part: Part,
     },
 }
@@ -104,6 +119,40 @@ impl Deliveries {
         self.push(part.map(Delivery::Inline), gfp)
     }
 
+    /// Adds a part of an extent that is kept.
+    pub(crate) fn push_kept(
+        &mut self,
+        decoded: Arc<Decoded>,
+        encoded: &Encoded,
+        part: &Part,
+        gfp: Flags,
+    ) -> Result<(), Stop> {
+        let delivery = Delivery::Kept {
+            decoded,
+            offset: encoded.offset,
+            part: *part,
+        };
+        self.push(Some(delivery), gfp)
+    }
+
+    /// Adds a part of an extent that arrives in a private buffer.
+    pub(crate) fn push_decode(
+        &mut self,
+        buffer: usize,
+        encoded: &Encoded,
+        part: &Part,
+        keep: Option<Keep>,
+        gfp: Flags,
+    ) -> Result<(), Stop> {
+        let delivery = Delivery::Decode {
+            buffer,
+            encoded: *encoded,
+            part: *part,
+            keep,
+        };
+        self.push(Some(delivery), gfp)
+    }
+
     /// Allocates what is needed beside.
     pub(crate) fn prepare(
         &mut self,
@@ -148,6 +197,14 @@ impl Deliveries {
                     pages.vecs().seek(&mut cursor, part.to);
                     inline::fill(pages.vecs(), &mut cursor, part, bytes);
                 }
+                Delivery::Kept {
+                    decoded,
+                    offset,
+                    part,
+                } => {
+                    let offset = usize::try_from(*offset).map_err(|_| Reason::Mapping)?;
+                    compressed::fill_from(offset, decoded.data(), part, pages.vecs())?;
+                }
                 Delivery::Copy { .. } | Delivery::Decode { .. } => {}
             }
         }
@@ -165,7 +222,7 @@ impl Deliveries {
         let mut cursor = Cursor::default();
         for delivery in self.list.as_slice() {
             match delivery {
-                Delivery::Zero(_) | Delivery::Inline(_) => {}
+                Delivery::Zero(_) | Delivery::Inline(_) | Delivery::Kept { .. } => {}
                 Delivery::Copy { buffer, part } => {
                     let bytes = fetches.bytes(*buffer)?;
                     let end = part.skip.saturating_add(part.len);
@@ -177,9 +234,23 @@ impl Deliveries {
                     buffer,
                     encoded,
                     part,
+                    keep,
                 } => {
                     let data = fetches.bytes(*buffer)?;
-                    compressed::fill(resources, encoded, data, part, block, pages.vecs())?;
+                    let whole = match keep {
+                        Some(_) => compressed::whole(resources, encoded, data, block)?,
+                        None => None,
+                    };
+                    let Some(whole) = whole else {
+                        compressed::fill(resources, encoded, data, part, block, pages.vecs())?;
+                        continue;
+                    };
+                    let offset = usize::try_from(encoded.offset).map_err(|_| Reason::Mapping)?;
+                    compressed::fill_from(offset, &whole, part, pages.vecs())?;
+                    if let (Some(keep), Some(expected)) = (keep, &fetches.expected) {
+                        let digests = expected.digests(keep.digests.clone());
+                        resources.cache().insert(keep.key, digests, whole);
+                    }
                 }
             }
         }

@@ -109,6 +109,16 @@ impl Fetches {
         if let Some(expected) = &mut self.expected {
             expected.look_up(lock, logical, len, generation, self.patience)?;
         }
+        self.add_known(logical, len, memory)
+    }
+
+    /// Adds `len` bytes from `logical` on, whose checksums have been looked up.
+    pub(crate) fn add_known(
+        &mut self,
+        logical: u64,
+        len: usize,
+        memory: Memory,
+    ) -> Result<(), Stop> {
         self.list.push(
             Fetch {
                 logical,

@@ -104,7 +104,9 @@ impl Server for Engine {
         Verdict::Served(result)
     }
 
-    fn unmount(&self, _fs: FsId) {}
+    fn unmount(&self, fs: FsId) {
+        self.resources.cache().purge(fs.0);
+    }
 }
 
 /// What an admitted read is.

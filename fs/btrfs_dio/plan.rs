@@ -4,7 +4,10 @@
 
 use crate::{
     checksum::Expected,
-    compressed,
+    compressed::{
+        self,
+        Keep, //
+    },
     delivery::{
         Deliveries,
         Delivery, //
@@ -19,7 +22,10 @@ use crate::{
     },
     few::Few,
     inline,
-    range::Range,
+    range::{
+        Part,
+        Range, //
+    },
     resources::Resources,
     safe::{
         btrfs::{
@@ -33,7 +39,11 @@ use crate::{
         },
         decode::MAX_EXTENT,
     },
-    stats::Tally,
+    stats::{
+        self,
+        Counter,
+        Tally, //
+    },
     window::{
         Attempt,
         Placement, //
@@ -204,26 +214,65 @@ impl Plan {
                 self.add_plain(resources, lock, segment, logical, generation, attempt)
             }
             Source::Compressed(encoded) => {
-                let Some(part) = wanted else {
-                    return Ok(segment.len);
+                let added = match wanted {
+                    Some(part) => {
+                        self.add_compressed(resources, lock, &encoded, &part, generation, attempt)?
+                    }
+                    None => true,
                 };
-                let len = usize::try_from(encoded.disk_len).map_err(|_| Reason::Mapping)?;
-                let Some(buffer) = self.fetches.buffer(&resources.budget, len)? else {
+                if !added {
                     return Ok(0);
-                };
+                }
                 self.tally.count(segment.source);
-                let memory = Memory::Private { buffer, at: 0 };
-                self.fetches
-                    .add(lock, encoded.logical, len, generation, memory)?;
-                let delivery = Delivery::Decode {
-                    buffer,
-                    encoded,
-                    part,
-                };
-                self.deliveries.push(Some(delivery), gfp)?;
                 Ok(segment.len)
             }
         }
+    }
+
+    /// Adds a part of a compressed extent, and returns whether there was private memory for it.
+    ///
+    /// What is little of it may have been kept, or may be worth to be kept.
+    fn add_compressed(
+        &mut self,
+        resources: &Resources,
+        lock: &ExtentLock<'_>,
+        encoded: &Encoded,
+        part: &Part,
+        generation: u64,
+        attempt: &Attempt,
+    ) -> Result<bool, Stop> {
+        let patience = attempt.manner.patience;
+        let len = usize::try_from(encoded.disk_len).map_err(|_| Reason::Mapping)?;
+        let mut keep = None;
+        let mut looked_up = None;
+        if let Some(expected) = &mut self.fetches.expected {
+            let from = expected.len();
+            expected.look_up(lock, encoded.logical, len, generation, patience)?;
+            looked_up = Some(from);
+            if let Some(key) = compressed::key(lock.inode().fs().id(), encoded, generation, part) {
+                let (cache, digests) = (resources.cache(), from..expected.len());
+                if let Some(decoded) = cache.lookup(&key, expected.digests(digests.clone())) {
+                    expected.forget(from);
+                    stats::count(Counter::CacheHits);
+                    self.deliveries
+                        .push_kept(decoded, encoded, part, patience.gfp())?;
+                    return Ok(true);
+                }
+                stats::count(Counter::CacheMisses);
+                keep = cache.wants(&key).then_some(Keep { key, digests });
+            }
+        }
+        let Some(buffer) = self.fetches.buffer(&resources.budget, len)? else {
+            if let (Some(expected), Some(from)) = (&mut self.fetches.expected, looked_up) {
+                expected.forget(from);
+            }
+            return Ok(false);
+        };
+        let memory = Memory::Private { buffer, at: 0 };
+        self.fetches.add_known(encoded.logical, len, memory)?;
+        self.deliveries
+            .push_decode(buffer, encoded, part, keep, patience.gfp())?;
+        Ok(true)
     }
 
     /// Adds a segment that is on devices as it is in the file: straight into the caller's memory

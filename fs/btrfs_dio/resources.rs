@@ -4,9 +4,11 @@
 
 use crate::{
     budget::Budget,
+    cache::Cache,
     safe::{
         block::pool::BioPool,
         decode::Decoders,
+        shrinker::Shrinker,
         workqueue::Queue, //
     },
 };
@@ -28,6 +30,8 @@ pub(crate) struct Resources {
     pub(crate) decoders: Decoders,
     /// How much private memory there may be.
     pub(crate) budget: Arc<Budget>,
+    /// What has been decompressed, as long as nobody needs the memory.
+    cache: Shrinker<Cache>,
 }
 
 impl Resources {
@@ -38,7 +42,17 @@ impl Resources {
             pool <- BioPool::new(),
             decoders <- Decoders::new(),
             budget: Budget::new()?,
+            cache: {
+                // CAST: Widening.
+                let limit = (crate::module_parameters::decoded_cache_kib.value() as usize) << 10;
+                Shrinker::new(Arc::pin_init(Cache::new(limit), GFP_KERNEL)?)?
+            },
         })
+    }
+
+    /// Returns what has been decompressed.
+    pub(crate) fn cache(&self) -> &Cache {
+        self.cache.target()
     }
 }
 

@@ -55,12 +55,16 @@ pub(crate) enum Counter {
     Reread,
     /// Windows in which a device failed.
     IoErrors,
+    /// Parts of compressed extents that had been decompressed before, and kept.
+    CacheHits,
+    /// Such parts that had not been.
+    CacheMisses,
     /// Reads left to btrfs, for this reason.
     Declined(Reason),
 }
 
 /// All counters, in the order they are shown in; the position of each is its number.
-const COUNTERS: [(Counter, &str); 27] = [
+const COUNTERS: [(Counter, &str); 29] = [
     (Counter::Reads, "reads"),
     (Counter::Bytes, "bytes"),
     (Counter::Queued, "queued"),
@@ -76,6 +80,8 @@ const COUNTERS: [(Counter, &str); 27] = [
     (Counter::BufferChanged, "buffer_changed"),
     (Counter::Reread, "reread"),
     (Counter::IoErrors, "io_errors"),
+    (Counter::CacheHits, "cache_hits"),
+    (Counter::CacheMisses, "cache_misses"),
     (Counter::Declined(Reason::Unaligned), "declined_unaligned"),
     (Counter::Declined(Reason::Raid56), "declined_raid56"),
     (Counter::Declined(Reason::Verity), "declined_verity"),
@@ -91,7 +97,7 @@ const COUNTERS: [(Counter, &str); 27] = [
 ];
 
 /// The number of the first counter of reads left to btrfs.
-const FIRST_DECLINED: u32 = 15;
+const FIRST_DECLINED: u32 = 17;
 
 const _: () = assert!(COUNTERS.len() <= counters::COUNT as usize);
 
@@ -114,6 +120,8 @@ impl Counter {
             Self::BufferChanged => 12,
             Self::Reread => 13,
             Self::IoErrors => 14,
+            Self::CacheHits => 15,
+            Self::CacheMisses => 16,
             // CAST: The position of the variant, declared in the order of the table.
             Self::Declined(reason) => FIRST_DECLINED + reason as u32,
         }
