@@ -86,12 +86,12 @@ pub(crate) fn issue<'r>(
 ) -> Result<Issued, Stop> {
     let mut attempt = Attempt::first(manner);
     let mut ticket = Ticket::new(
-        InFlight {
+        || InFlight {
             read: None,
             plan: Plan::new(range),
             range: *range,
             manner: *manner,
-            placement: attempt.placement,
+            placement: Placement::Direct,
         },
         manner.patience.gfp(),
     )

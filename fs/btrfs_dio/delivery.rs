@@ -86,6 +86,7 @@ pub(crate) struct Deliveries {
 
 impl Deliveries {
     /// Makes an empty list.
+    #[inline(always)]
     pub(crate) fn new() -> Self {
         Self {
             list: Few::new(),

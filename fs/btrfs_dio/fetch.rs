@@ -81,6 +81,7 @@ pub(crate) struct Fetches {
 
 impl Fetches {
     /// Makes an empty list.
+    #[inline(always)]
     pub(crate) fn new() -> Self {
         Self {
             list: Few::new(),

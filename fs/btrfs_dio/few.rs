@@ -20,6 +20,7 @@ pub(crate) struct Few<T> {
 
 impl<T> Few<T> {
     /// Makes an empty vector.
+    #[inline(always)]
     pub(crate) const fn new() -> Self {
         Self {
             one: None,

@@ -135,6 +135,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Makes an empty plan of a window. To be made where it stays: it is not small.
+    #[inline(always)]
     pub(crate) fn new(range: &Range) -> Self {
         Self {
             range: *range,

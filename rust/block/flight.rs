@@ -55,17 +55,18 @@ pub(crate) trait Cargo: Send + Sync + Sized + 'static {
 pub(crate) struct Ticket<T: Cargo>(KBox<Flight<T>>);
 
 impl<T: Cargo> Ticket<T> {
-    /// Allocates. `ENOMEM`.
-    pub(crate) fn new(cargo: T, gfp: Flags) -> Result<Self> {
-        Ok(Self(KBox::new(
-            Flight {
-                core: MaybeUninit::uninit(),
-                work: Opaque::uninit(),
-                passage: None,
-                cargo,
-            },
-            gfp,
-        )?))
+    /// Allocates, and makes the cargo where it stays. `ENOMEM`.
+    #[inline(always)]
+    pub(crate) fn new(cargo: impl FnOnce() -> T, gfp: Flags) -> Result<Self> {
+        let mut memory = KBox::<Flight<T>>::new_uninit(gfp)?;
+        let flight = memory.as_mut_ptr();
+        // SAFETY: All fields of memory that is ours alone are written, but for those that need not
+        // be initialised.
+        unsafe {
+            (&raw mut (*flight).passage).write(None);
+            (&raw mut (*flight).cargo).write(cargo());
+            Ok(Self(memory.assume_init()))
+        }
     }
 
     /// Returns the cargo.

@@ -120,7 +120,14 @@ impl Search {
 
     /// Searches with `path`, which must be empty.
     fn run(&self, path: &mut Path, out: &mut [u8]) -> Result<bool> {
-        let mut bitmap = [0usize; MAX_BLOCKS / WORD_BITS];
+        if self.blocks <= WORD_BITS {
+            return self.run_with(path, out, &mut [0; 1]);
+        }
+        self.run_with(path, out, &mut [0; MAX_BLOCKS / WORD_BITS])
+    }
+
+    /// Searches, with a bitmap of zeros that has room for a bit for each block.
+    fn run_with(&self, path: &mut Path, out: &mut [u8], bitmap: &mut [usize]) -> Result<bool> {
         match self.patience {
             Patience::Nowait => path.nowait(),
             Patience::Wait if self.blocks > self.per_leaf => path.read_ahead(),
