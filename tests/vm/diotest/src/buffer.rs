@@ -123,6 +123,20 @@ impl Region {
         unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
     }
 
+    /// A part of the memory, while the kernel may be writing to others.
+    pub fn part(&self, range: Range<usize>) -> &[u8] {
+        assert!(range.start <= range.end && range.end <= self.len);
+        // SAFETY: Inside the mapping; nobody writes to it unless told to.
+        unsafe { std::slice::from_raw_parts(self.ptr.as_ptr().add(range.start), range.len()) }
+    }
+
+    /// A part of the memory, while the kernel may be writing to others.
+    pub fn part_mut(&mut self, range: Range<usize>) -> &mut [u8] {
+        assert!(range.start <= range.end && range.end <= self.len);
+        // SAFETY: As for `part`, and borrowed mutably from its only owner.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr().add(range.start), range.len()) }
+    }
+
     /// A part of the memory as the kernel wants it told.
     pub fn iovec(&self, range: Range<usize>) -> libc::iovec {
         assert!(range.start <= range.end && range.end <= self.len);

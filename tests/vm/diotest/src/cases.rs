@@ -3,6 +3,7 @@
 //! The groups of cases, and how they are run.
 
 mod declines;
+mod engines;
 mod eof;
 mod faults;
 mod large;
@@ -17,6 +18,7 @@ mod vectored;
 use crate::env::Env;
 use crate::ktap::Ktap;
 use crate::module;
+use crate::stats::Stats;
 use anyhow::{Result, anyhow, bail};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -50,12 +52,13 @@ pub struct Group {
 }
 
 /// Every group, in the order they are run.
-pub const GROUPS: [Group; 11] = [
+pub const GROUPS: [Group; 12] = [
     group("oracle", oracle::cases),
     group("matrix", matrix::cases),
     group("eof", eof::cases),
     group("vectored", vectored::cases),
     group("large", large::cases),
+    group("engines", engines::cases),
     group("declines", declines::cases),
     group("faults", faults::cases),
     group("mirror", mirror::cases),
@@ -113,7 +116,10 @@ pub fn run(env: Env, names: &[String]) -> Result<bool> {
 fn watched(env: Env, case: Run) -> (bool, Result<()>) {
     let (sender, receiver) = mpsc::channel();
     let thread = std::thread::spawn(move || {
-        let result = case(&env);
+        let result = case(&env).and_then(|()| match env.module && module::loaded() {
+            true => Stats::settle(),
+            false => Ok(()),
+        });
         let _ = sender.send(());
         result
     });

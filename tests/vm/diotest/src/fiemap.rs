@@ -46,6 +46,8 @@ pub struct Extent {
     /// Where it is in the file system's address space.
     pub logical: u64,
     pub kind: Kind,
+    /// Inline ones can be compressed, too.
+    pub encoded: bool,
 }
 
 /// `FS_IOC_FIEMAP`, `_IOWR('f', 11, struct fiemap)`.
@@ -104,6 +106,7 @@ pub fn extents(file: &File) -> Result<Vec<Extent>> {
                 len: raw.length,
                 logical: raw.physical,
                 kind: kind(raw.flags),
+                encoded: raw.flags & ENCODED != 0,
             });
             if raw.flags & LAST != 0 {
                 return Ok(all);
@@ -116,10 +119,10 @@ pub fn extents(file: &File) -> Result<Vec<Extent>> {
 }
 
 fn kind(flags: u32) -> Kind {
-    if flags & ENCODED != 0 {
-        Kind::Compressed
-    } else if flags & DATA_INLINE != 0 {
+    if flags & DATA_INLINE != 0 {
         Kind::Inline
+    } else if flags & ENCODED != 0 {
+        Kind::Compressed
     } else if flags & UNWRITTEN != 0 {
         Kind::Prealloc
     } else {

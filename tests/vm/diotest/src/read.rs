@@ -2,6 +2,7 @@
 
 //! One read as a program would ask for it, and what came of it.
 
+use crate::aio::{self, Engine};
 use crate::buffer::{BLOCK, Buffers};
 use crate::sys;
 use rand::{RngExt, rngs::SmallRng};
@@ -18,6 +19,8 @@ pub enum Via {
     Readv,
     /// preadv2(2) with these flags.
     Preadv2(i32),
+    /// Not a system call of its own, but waited for all the same.
+    Async(Engine),
 }
 
 /// A read.
@@ -97,6 +100,32 @@ impl Request {
         }
     }
 
+    /// The same read somewhere nearby, of multiples of `unit` bytes only: where it
+    /// begins and ends, and where each buffer does.
+    pub fn jitter(mut self, rng: &mut SmallRng, unit: usize) -> Self {
+        let mut some = || rng.random_range(0..BLOCK / unit) * unit;
+        self.offset += some() as u64;
+        self.shift = some();
+        for len in &mut self.lens {
+            // Shorter, but of no buffer nothing is left.
+            *len -= some().min(len.saturating_sub(unit));
+        }
+        self
+    }
+
+    /// Any way to ask for it that does not change what is to come of it.
+    pub fn any_via(self, rng: &mut SmallRng) -> Self {
+        let synchronous = match self.lens.len() {
+            1 => Via::Pread,
+            _ => Via::Preadv,
+        };
+        let via = match rng.random_range(0..6) {
+            i @ 0..4 => Via::Async(Engine::ALL[i]),
+            _ => synchronous,
+        };
+        self.via(via)
+    }
+
     /// Bytes asked for.
     pub fn total(&self) -> usize {
         self.lens.iter().sum()
@@ -118,6 +147,7 @@ impl Request {
             Via::Preadv2(flags) => sys::preadv(fd, &iov, offset, flags),
             Via::Read => sys::read(fd, &iov[0]),
             Via::Readv => sys::readv(fd, &iov),
+            Via::Async(engine) => aio::read(engine, file, &iov, self.offset),
         };
         let position = if moves {
             Some(sys::position(fd)?)

@@ -2,8 +2,10 @@
 
 //! The module's counters: what moved between two looks at them.
 
-use anyhow::{Context, Result};
+use crate::env::Env;
+use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 /// Where the module shows its counters.
 pub const PATH: &str = "/sys/kernel/debug/btrfs_dio/stats";
@@ -25,6 +27,39 @@ impl Stats {
             }
         }
         Ok(Self(all))
+    }
+
+    /// The counters, if there is a module.
+    pub fn look(env: &Env) -> Result<Option<Self>> {
+        env.module.then(Self::read).transpose()
+    }
+
+    /// What moved since a look at the counters, if there was one: reads were
+    /// served, as many at a time as there may be, and none was declined.
+    pub fn all_served(before: Option<&Self>) -> Result<Self> {
+        let Some(before) = before else {
+            return Ok(Self::default());
+        };
+        let moved = Self::read()?.since(before);
+        let good = moved.get("reads") > 0 && moved.get("declined") == 0;
+        ensure!(good, "not served directly, or not all of it: {moved}");
+        Ok(moved)
+    }
+
+    /// Waits until no private memory is in flight any more.
+    pub fn settle() -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let bytes = Self::read()?.get("private_bytes");
+            if bytes == 0 {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "nobody reads, and {bytes} bytes of private memory are in use"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// These counters.

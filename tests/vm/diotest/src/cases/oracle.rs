@@ -4,12 +4,14 @@
 //! test that cannot fail shows nothing.
 
 use super::Case;
+use crate::aio::Engine;
 use crate::blocks::{Found, Version, identify};
 use crate::buffer::{BLOCK, Buffers};
 use crate::env::Env;
 use crate::fiemap::{Extent, Kind, kinds};
+use crate::read::{Request, Via};
 use crate::stats::Stats;
-use crate::subject::{declined, served};
+use crate::subject::{as_asked, declined, served};
 use anyhow::{Result, ensure};
 
 pub fn cases(_: &Env) -> Vec<Case> {
@@ -73,7 +75,7 @@ fn counters() -> Result<()> {
     let good = [("reads", 1), ("bytes", 4096), ("regular", 2), ("bios", 1)];
     let regular: Option<&[Kind]> = Some(&[Kind::Regular]);
     ensure!(
-        served(&stats(&good), 4096, regular).is_ok(),
+        served(&stats(&good), 4096, 1, regular).is_ok(),
         "good counters refused"
     );
     let with = |more: (&'static str, u64)| {
@@ -96,10 +98,36 @@ fn counters() -> Result<()> {
         ("io_errors", 1),
     ] {
         ensure!(
-            served(&with(wrong), 4096, regular).is_err(),
+            served(&with(wrong), 4096, 1, regular).is_err(),
             "{wrong:?} passed"
         );
     }
+    ensure!(
+        served(&with(("reads", 2)), 4096, 2, regular).is_ok(),
+        "two reads where there may be two refused"
+    );
+    let waits = Request::pread(0, BLOCK);
+    let queues = waits.clone().via(Via::Async(Engine::Libaio));
+    let tries = waits.clone().via(Via::Async(Engine::Uring));
+    let apart = waits.clone().jitter(&mut Env::default().rng(0), 512);
+    let asked = |more, request| as_asked(&with(more), request, regular).is_ok();
+    ensure!(asked(("io_errors", 0), &waits), "who waits refused");
+    ensure!(asked(("queued", 1), &queues), "who does not wait refused");
+    ensure!(!asked(("queued", 1), &waits), "who waits was queued");
+    ensure!(!asked(("queued", 0), &queues), "who does not wait waited");
+    ensure!(!asked(("queued", 2), &queues), "queued twice");
+    ensure!(!asked(("would_wait", 1), &waits), "EAGAIN who waits");
+    ensure!(
+        as_asked(
+            &Stats::of(&[("queued", 1), ("would_wait", 1)]),
+            &tries,
+            regular
+        )
+        .is_ok(),
+        "who tries first refused"
+    );
+    ensure!(!asked(("bounced", 1), &waits), "bounced whole blocks");
+    ensure!(asked(("bounced", 1), &apart), "bounced parts refused");
     let left = [("declined", 1), ("declined_verity", 1)];
     ensure!(
         declined(&stats(&left), "verity").is_ok(),
@@ -152,6 +180,7 @@ fn extent_kinds() -> Result<()> {
         len,
         logical: 0,
         kind,
+        encoded: false,
     };
     let extents = [
         extent(0, 8192, Kind::Regular),
