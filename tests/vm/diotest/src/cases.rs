@@ -9,6 +9,7 @@ mod faults;
 mod large;
 mod matrix;
 mod mirror;
+mod nowait;
 mod oracle;
 mod races;
 mod trace;
@@ -52,13 +53,14 @@ pub struct Group {
 }
 
 /// Every group, in the order they are run.
-pub const GROUPS: [Group; 12] = [
+pub const GROUPS: [Group; 13] = [
     group("oracle", oracle::cases),
     group("matrix", matrix::cases),
     group("eof", eof::cases),
     group("vectored", vectored::cases),
     group("large", large::cases),
     group("engines", engines::cases),
+    group("nowait", nowait::cases),
     group("declines", declines::cases),
     group("faults", faults::cases),
     group("mirror", mirror::cases),

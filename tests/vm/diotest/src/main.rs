@@ -30,6 +30,7 @@ mod read;
 mod stats;
 mod subject;
 mod sys;
+mod tracing;
 
 use anyhow::{Result, bail};
 use env::Env;

@@ -9,19 +9,12 @@ use crate::fs::{Csum, Fs, Spec};
 use crate::model::Model;
 use crate::read::Request;
 use crate::subject::Subject;
-use anyhow::{Context, Result, ensure};
+use crate::tracing::Events;
+use anyhow::{Result, ensure};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-
-const TRACING: &str = "/sys/kernel/tracing";
 
 pub fn cases(_: &Env) -> Vec<Case> {
     vec![Case::new("begin_end", begin_end)]
-}
-
-fn set(file: &str, value: &str) -> Result<()> {
-    let path = Path::new(TRACING).join(file);
-    std::fs::write(&path, value).with_context(|| path.display().to_string())
 }
 
 /// The value of `key=value` in a line.
@@ -42,9 +35,7 @@ fn begin_end(env: &Env) -> Result<()> {
     fs.remount()?;
     let subject = Subject::open(env, &file)?;
     let ino = subject.direct.metadata()?.ino() as i64;
-    set("trace", "")?;
-    set("tracing_on", "1")?;
-    set("events/btrfs_dio/enable", "1")?;
+    let events = Events::of("btrfs_dio")?;
     let requests = [
         Request::pread(0, BLOCK),
         Request::pread(40_960, 8 * BLOCK),
@@ -55,8 +46,7 @@ fn begin_end(env: &Env) -> Result<()> {
     for request in &requests {
         subject.read(request)?;
     }
-    set("events/btrfs_dio/enable", "0")?;
-    let trace = std::fs::read_to_string(Path::new(TRACING).join("trace"))?;
+    let trace = events.end()?;
     let of = |event: &str| -> Vec<&str> {
         let mark = format!(" {event}:");
         trace.lines().filter(|l| l.contains(&mark)).collect()
