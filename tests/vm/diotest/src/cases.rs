@@ -2,6 +2,7 @@
 
 //! The groups of cases, and how they are run.
 
+mod compressed;
 mod declines;
 mod engines;
 mod eof;
@@ -53,7 +54,7 @@ pub struct Group {
 }
 
 /// Every group, in the order they are run.
-pub const GROUPS: [Group; 13] = [
+pub const GROUPS: [Group; 14] = [
     group("oracle", oracle::cases),
     group("matrix", matrix::cases),
     group("eof", eof::cases),
@@ -61,6 +62,7 @@ pub const GROUPS: [Group; 13] = [
     group("large", large::cases),
     group("engines", engines::cases),
     group("nowait", nowait::cases),
+    group("compressed", compressed::cases),
     group("declines", declines::cases),
     group("faults", faults::cases),
     group("mirror", mirror::cases),

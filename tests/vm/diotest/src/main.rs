@@ -24,6 +24,7 @@ mod ktap;
 mod mirrors;
 mod model;
 mod module;
+mod packed;
 mod pagecache;
 mod race;
 mod read;

@@ -6,7 +6,7 @@
 
 use crate::sys;
 use anyhow::{Context, Result, ensure};
-use rand::{Rng, rngs::SmallRng};
+use rand::{Rng, RngExt, rngs::SmallRng};
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -205,6 +205,28 @@ pub fn compressible(rng: &mut SmallRng, len: usize) -> Vec<u8> {
             rng.next_u32() % 16
         );
         bytes.extend_from_slice(line.as_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+/// Bytes that compress here well, there badly and elsewhere not at all.
+pub fn uneven(rng: &mut SmallRng, len: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(len + (1 << 14));
+    while bytes.len() < len {
+        let piece = 1 << rng.random_range(3..14);
+        match rng.random_range(0..5) {
+            0 => bytes.extend(random(rng, piece)),
+            1 => bytes.extend(compressible(rng, piece)),
+            2 => bytes.resize(bytes.len() + piece, 0),
+            3 => bytes.resize(bytes.len() + piece, rng.random()),
+            // Again what was there some way back.
+            _ => {
+                let back = rng.random_range(0..=bytes.len().min(1 << 16));
+                let from = bytes.len() - back;
+                bytes.extend_from_within(from..from + back.min(piece));
+            }
+        }
     }
     bytes.truncate(len);
     bytes

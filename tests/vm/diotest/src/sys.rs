@@ -96,6 +96,15 @@ pub fn drop_pages(file: &File) -> io::Result<()> {
     }
 }
 
+/// Keeps reads of `file` through the page cache from bringing in more than they ask for.
+pub fn no_readahead(file: &File) -> io::Result<()> {
+    // SAFETY: No pointers.
+    match unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) } {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
+}
+
 /// Mounts btrfs.
 pub fn mount(device: &Path, mnt: &Path, options: &str) -> io::Result<()> {
     let (device, mnt) = (cstring(device), cstring(mnt));
