@@ -208,9 +208,10 @@ impl Buffers {
 
     /// Checks what a read of `want` into these buffers left behind.
     ///
-    /// `slack` bytes after the last wanted one may hold anything; if it is
-    /// `usize::MAX`, so may every byte of every buffer past the count.
-    pub fn verify(&self, want: &[u8], slack: usize) -> Result<(), String> {
+    /// `slack` bytes after the last wanted one, in this or the next buffers, may
+    /// hold anything; if it is `usize::MAX`, so may every byte of every buffer
+    /// past the count.
+    pub fn verify(&self, want: &[u8], mut slack: usize) -> Result<(), String> {
         let bytes = self.region.bytes();
         let mut done = 0;
         let mut edge = 0;
@@ -230,11 +231,17 @@ impl Buffers {
                 let before = part.start - edge - at;
                 return Err(format!("touched {before} bytes before vector {i}"));
             }
-            let ends_here = !here.is_empty() && done + here.len() == want.len();
+            // The rest of a block may be in the next vector.
+            let spare = if done + here.len() == want.len() && !want.is_empty() {
+                let spare = slack.min(got.len() - here.len());
+                slack -= if slack == usize::MAX { 0 } else { spare };
+                spare
+            } else {
+                0
+            };
             let free = match slack {
                 usize::MAX => got.len(),
-                _ if ends_here => got.len().min(here.len() + slack),
-                _ => here.len(),
+                _ => here.len() + spare,
             };
             if let Some(at) = first_touched(&got[free..]) {
                 return Err(format!("touched vector {i} +{} past the count", free + at));

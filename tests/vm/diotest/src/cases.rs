@@ -13,6 +13,7 @@ mod mirror;
 mod nowait;
 mod oracle;
 mod races;
+mod subblock;
 mod trace;
 mod unload;
 mod vectored;
@@ -54,7 +55,7 @@ pub struct Group {
 }
 
 /// Every group, in the order they are run.
-pub const GROUPS: [Group; 14] = [
+pub const GROUPS: [Group; 15] = [
     group("oracle", oracle::cases),
     group("matrix", matrix::cases),
     group("eof", eof::cases),
@@ -63,6 +64,7 @@ pub const GROUPS: [Group; 14] = [
     group("engines", engines::cases),
     group("nowait", nowait::cases),
     group("compressed", compressed::cases),
+    group("subblock", subblock::cases),
     group("declines", declines::cases),
     group("faults", faults::cases),
     group("mirror", mirror::cases),

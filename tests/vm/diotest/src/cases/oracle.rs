@@ -66,6 +66,20 @@ fn buffers() -> Result<()> {
         "the rest of the block is free"
     );
     ensure!(buffers.verify(&want, 0).is_err(), "without slack it is not");
+    // Where a block ends in another buffer than the data in it.
+    let mut buffers = Buffers::new(&[512, 512, BLOCK], 0)?;
+    buffers.deliver(&want[..100]);
+    buffers.spoil(3 * BLOCK);
+    ensure!(
+        buffers.verify(&want[..100], 924).is_ok(),
+        "free in the next"
+    );
+    ensure!(
+        buffers.verify(&want[..100], 412).is_err(),
+        "not in the next"
+    );
+    buffers.spoil(5 * BLOCK);
+    ensure!(buffers.verify(&want[..100], 924).is_err(), "nor after that");
     Ok(())
 }
 
