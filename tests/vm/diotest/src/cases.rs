@@ -13,6 +13,7 @@ mod mirror;
 mod nowait;
 mod oracle;
 mod races;
+mod scribble;
 mod subblock;
 mod trace;
 mod unload;
@@ -55,7 +56,7 @@ pub struct Group {
 }
 
 /// Every group, in the order they are run.
-pub const GROUPS: [Group; 15] = [
+pub const GROUPS: [Group; 16] = [
     group("oracle", oracle::cases),
     group("matrix", matrix::cases),
     group("eof", eof::cases),
@@ -65,6 +66,7 @@ pub const GROUPS: [Group; 15] = [
     group("nowait", nowait::cases),
     group("compressed", compressed::cases),
     group("subblock", subblock::cases),
+    group("scribble", scribble::cases),
     group("declines", declines::cases),
     group("faults", faults::cases),
     group("mirror", mirror::cases),
