@@ -7,6 +7,7 @@ mod declines;
 mod engines;
 mod eof;
 mod faults;
+mod hostile;
 mod large;
 mod matrix;
 mod mirror;
@@ -56,7 +57,7 @@ pub struct Group {
 }
 
 /// Every group, in the order they are run.
-pub const GROUPS: [Group; 16] = [
+pub const GROUPS: [Group; 17] = [
     group("oracle", oracle::cases),
     group("matrix", matrix::cases),
     group("eof", eof::cases),
@@ -67,6 +68,7 @@ pub const GROUPS: [Group; 16] = [
     group("compressed", compressed::cases),
     group("subblock", subblock::cases),
     group("scribble", scribble::cases),
+    group("hostile", hostile::cases),
     group("declines", declines::cases),
     group("faults", faults::cases),
     group("mirror", mirror::cases),
