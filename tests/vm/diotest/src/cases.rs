@@ -11,6 +11,7 @@ mod hostile;
 mod large;
 mod matrix;
 mod mirror;
+mod mutated;
 mod nowait;
 mod oracle;
 mod races;
@@ -57,7 +58,7 @@ pub struct Group {
 }
 
 /// Every group, in the order they are run.
-pub const GROUPS: [Group; 17] = [
+pub const GROUPS: [Group; 18] = [
     group("oracle", oracle::cases),
     group("matrix", matrix::cases),
     group("eof", eof::cases),
@@ -69,6 +70,7 @@ pub const GROUPS: [Group; 17] = [
     group("subblock", subblock::cases),
     group("scribble", scribble::cases),
     group("hostile", hostile::cases),
+    group("mutated", mutated::cases),
     group("declines", declines::cases),
     group("faults", faults::cases),
     group("mirror", mirror::cases),

@@ -3,8 +3,8 @@
 //! Where on which device every copy of a byte is: the chunk tree, read with
 //! `BTRFS_IOC_TREE_SEARCH_V2` and worked out here, independently of the kernel.
 
-use crate::sys;
-use anyhow::{Context, Result, bail, ensure};
+use crate::tree::{self, le16, le64};
+use anyhow::{Result, bail, ensure};
 use std::fs::File;
 use std::path::Path;
 
@@ -30,41 +30,15 @@ struct Chunk {
 #[derive(Debug)]
 pub struct Chunks(Vec<Chunk>);
 
-/// `BTRFS_IOC_TREE_SEARCH_V2`, `_IOWR(0x94, 17, struct btrfs_ioctl_search_args_v2)`.
-const TREE_SEARCH_V2: u64 = 0xc070_9411;
 const CHUNK_TREE: u64 = 3;
+const CHUNKS_OWNER: u64 = 256;
 const CHUNK_ITEM: u32 = 228;
-const HEADER: usize = 32;
 const STRIPE_LEN: u64 = 64 << 10;
 const RAID0: u64 = 1 << 3;
 const RAID10: u64 = 1 << 6;
 const PARITY: u64 = 3 << 7;
 /// RAID1, DUP, RAID1C3 and RAID1C4.
 const COPIES: u64 = 1 << 4 | 1 << 5 | 3 << 9;
-
-#[repr(C)]
-struct Search {
-    tree: u64,
-    objectid: [u64; 2],
-    offset: [u64; 2],
-    transid: [u64; 2],
-    types: [u32; 2],
-    items: u32,
-    unused: u32,
-    unused64: [u64; 4],
-    buf_size: u64,
-    buf: [u8; 1 << 16],
-}
-
-fn le64(bytes: &[u8], at: usize) -> Result<u64> {
-    let field = bytes.get(at..at + 8).context("item too short")?;
-    Ok(u64::from_le_bytes(field.try_into()?))
-}
-
-fn le16(bytes: &[u8], at: usize) -> Result<usize> {
-    let field = bytes.get(at..at + 2).context("item too short")?;
-    Ok(u16::from_le_bytes(field.try_into()?).into())
-}
 
 impl Chunk {
     fn parse(start: u64, item: &[u8]) -> Result<Self> {
@@ -115,30 +89,11 @@ impl Chunk {
 impl Chunks {
     /// Reads the chunk tree of the file system mounted at `mnt`.
     pub fn read(mnt: &Path) -> Result<Self> {
-        let file = File::open(mnt)?;
-        let mut search = Box::new(Search {
-            tree: CHUNK_TREE,
-            objectid: [256, 256],
-            offset: [0, u64::MAX],
-            transid: [0, u64::MAX],
-            types: [CHUNK_ITEM, CHUNK_ITEM],
-            items: 4096,
-            unused: 0,
-            unused64: [0; 4],
-            buf_size: 1 << 16,
-            buf: [0; 1 << 16],
-        });
-        // SAFETY: A search header and a buffer of the size it says.
-        unsafe { sys::ioctl(&file, TREE_SEARCH_V2, &mut *search) }.context("TREE_SEARCH_V2")?;
-        let mut chunks = Vec::new();
-        let mut at = 0;
-        for _ in 0..search.items {
-            let start = le64(&search.buf, at + 16)?;
-            let len = (le64(&search.buf, at + 24)? >> 32) as usize;
-            let item = search.buf.get(at + HEADER..at + HEADER + len);
-            chunks.push(Chunk::parse(start, item.context("truncated")?)?);
-            at += HEADER + len;
-        }
+        let items = tree::items(&File::open(mnt)?, CHUNK_TREE, CHUNKS_OWNER, CHUNK_ITEM)?;
+        let chunks = items
+            .iter()
+            .map(|item| Chunk::parse(item.offset, &item.bytes));
+        let chunks = chunks.collect::<Result<_>>()?;
         Ok(Self(chunks))
     }
 

@@ -29,14 +29,25 @@ fn of<'a>(fs: &'a Fs, place: &Place) -> Result<&'a Path> {
 
 /// The block at `place`, past all caches.
 pub fn read_block(fs: &Fs, place: &Place) -> Result<Vec<u8>> {
-    let mut region = Region::new(BLOCK)?;
+    read(fs, place, BLOCK)
+}
+
+/// The blocks from `place` on, past all caches.
+pub fn read(fs: &Fs, place: &Place, len: usize) -> Result<Vec<u8>> {
+    let mut region = Region::new(len)?;
     open(of(fs, place)?, false)?.read_exact_at(region.bytes_mut(), place.offset)?;
     Ok(region.bytes().to_vec())
 }
 
 /// Overwrites the block at `place`, past all caches. `fs` must not be mounted.
 pub fn write_block(fs: &Fs, place: &Place, bytes: &[u8]) -> Result<()> {
-    let mut region = Region::new(BLOCK)?;
+    ensure!(bytes.len() == BLOCK, "{} bytes are no block", bytes.len());
+    write(fs, place, bytes)
+}
+
+/// Overwrites whole blocks from `place` on.
+pub fn write(fs: &Fs, place: &Place, bytes: &[u8]) -> Result<()> {
+    let mut region = Region::new(bytes.len())?;
     region.bytes_mut().copy_from_slice(bytes);
     open(of(fs, place)?, true)?.write_all_at(region.bytes(), place.offset)?;
     Ok(())
@@ -100,6 +111,18 @@ impl Mapped {
         }
         table.push(self.linear(at, self.sectors - at));
         self.load(&table.join("\n"))
+    }
+
+    /// From now on, reads take `milliseconds` longer.
+    pub fn delay(&self, milliseconds: u32) -> Result<()> {
+        let (sectors, below) = (self.sectors, self.below.display());
+        let table = format!("0 {sectors} delay {below} 0 {milliseconds} {below} 0 0");
+        self.load(&table)
+    }
+
+    /// From now on, everything is passed through again.
+    pub fn heal(&self) -> Result<()> {
+        self.load(&self.linear(0, self.sectors))
     }
 
     /// From now on, reads of these bytes fail until they are written.

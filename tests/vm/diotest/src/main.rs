@@ -32,6 +32,7 @@ mod stats;
 mod subject;
 mod sys;
 mod tracing;
+mod tree;
 
 use anyhow::{Result, bail};
 use env::Env;
