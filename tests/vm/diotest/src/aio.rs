@@ -178,9 +178,20 @@ impl Queue {
                     if all.len() >= least {
                         return Ok(all);
                     }
-                    ring.submit_and_wait(least - all.len())?;
+                    uninterrupted(|| ring.submit_and_wait(least - all.len()))?;
                 }
             }
+        }
+    }
+}
+
+/// Waits again if something else wanted to be done: a ring of the same thread
+/// interrupts those who wait for libaio.
+fn uninterrupted(mut wait: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match wait() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
         }
     }
 }
@@ -218,17 +229,19 @@ fn start_aio(context: &Context, fd: i32, reads: &[Start<'_>]) -> io::Result<usiz
 fn finish_aio(context: &Context, least: usize) -> io::Result<Vec<Done>> {
     let mut events = vec![Event::default(); least.max(64)];
     let none = std::ptr::null_mut::<libc::timespec>();
-    // SAFETY: Room for as many events as it says.
-    let count = sys::check(unsafe {
-        libc::syscall(
-            libc::SYS_io_getevents,
-            context.0,
-            least,
-            events.len(),
-            events.as_mut_ptr(),
-            none,
-        )
-    } as isize)?;
+    let count = uninterrupted(|| {
+        // SAFETY: Room for as many events as it says.
+        sys::check(unsafe {
+            libc::syscall(
+                libc::SYS_io_getevents,
+                context.0,
+                least,
+                events.len(),
+                events.as_mut_ptr(),
+                none,
+            )
+        } as isize)
+    })?;
     let done = |event: &Event| Done {
         tag: event.data,
         result: result(event.res),

@@ -9,6 +9,7 @@ mod eof;
 mod faults;
 mod hostile;
 mod large;
+mod lifetime;
 mod matrix;
 mod mirror;
 mod mutated;
@@ -58,7 +59,7 @@ pub struct Group {
 }
 
 /// Every group, in the order they are run.
-pub const GROUPS: [Group; 18] = [
+pub const GROUPS: [Group; 19] = [
     group("oracle", oracle::cases),
     group("matrix", matrix::cases),
     group("eof", eof::cases),
@@ -71,6 +72,7 @@ pub const GROUPS: [Group; 18] = [
     group("scribble", scribble::cases),
     group("hostile", hostile::cases),
     group("mutated", mutated::cases),
+    group("lifetime", lifetime::cases),
     group("declines", declines::cases),
     group("faults", faults::cases),
     group("mirror", mirror::cases),

@@ -18,6 +18,7 @@ mod demo;
 mod device;
 mod env;
 mod fiemap;
+mod flood;
 mod fs;
 mod kinds;
 mod ktap;
@@ -101,6 +102,8 @@ fn dispatch() -> Result<bool> {
             env.prepare()?;
             demo::run(&env)
         }
+        // What cases of the tests kill.
+        "flood" => flood::run(&env, &groups).map(|()| true),
         other => bail!("unknown command `{other}`\n{USAGE}"),
     }
 }
