@@ -7,6 +7,7 @@ mod declines;
 mod engines;
 mod eof;
 mod faults;
+mod fio;
 mod hostile;
 mod large;
 mod lifetime;
@@ -59,7 +60,7 @@ pub struct Group {
 }
 
 /// Every group, in the order they are run.
-pub const GROUPS: [Group; 19] = [
+pub const GROUPS: [Group; 20] = [
     group("oracle", oracle::cases),
     group("matrix", matrix::cases),
     group("eof", eof::cases),
@@ -73,6 +74,7 @@ pub const GROUPS: [Group; 19] = [
     group("hostile", hostile::cases),
     group("mutated", mutated::cases),
     group("lifetime", lifetime::cases),
+    group("fio", fio::cases),
     group("declines", declines::cases),
     group("faults", faults::cases),
     group("mirror", mirror::cases),
