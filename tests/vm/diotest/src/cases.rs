@@ -2,6 +2,7 @@
 
 //! The groups of cases, and how they are run.
 
+mod chaos;
 mod compressed;
 mod declines;
 mod engines;
@@ -60,7 +61,7 @@ pub struct Group {
 }
 
 /// Every group, in the order they are run.
-pub const GROUPS: [Group; 20] = [
+pub const GROUPS: [Group; 21] = [
     group("oracle", oracle::cases),
     group("matrix", matrix::cases),
     group("eof", eof::cases),
@@ -75,6 +76,7 @@ pub const GROUPS: [Group; 20] = [
     group("mutated", mutated::cases),
     group("lifetime", lifetime::cases),
     group("fio", fio::cases),
+    group("chaos", chaos::cases),
     group("declines", declines::cases),
     group("faults", faults::cases),
     group("mirror", mirror::cases),

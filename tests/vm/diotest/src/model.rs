@@ -179,6 +179,44 @@ pub fn clone_range(source: &File, from: u64, len: u64, dest: &File, to: u64) -> 
     Ok(())
 }
 
+/// `struct file_dedupe_range` with one destination.
+#[repr(C)]
+struct Dedupe {
+    src_offset: u64,
+    src_length: u64,
+    dest_count: u16,
+    reserved1: u16,
+    reserved2: u32,
+    dest_fd: i64,
+    dest_offset: u64,
+    bytes_deduped: u64,
+    status: i32,
+    reserved: u32,
+}
+
+/// `FIDEDUPERANGE`, `_IOWR(0x94, 54, struct file_dedupe_range)`.
+const FIDEDUPERANGE: u64 = 0xc018_9436;
+
+/// Shares what is equal of `len` bytes at `offset` of two files. How many bytes
+/// that were; none if anything differs.
+pub fn dedupe_range(source: &File, dest: &File, offset: u64, len: u64) -> Result<u64> {
+    let mut arg = Dedupe {
+        src_offset: offset,
+        src_length: len,
+        dest_count: 1,
+        reserved1: 0,
+        reserved2: 0,
+        dest_fd: dest.as_raw_fd().into(),
+        dest_offset: offset,
+        bytes_deduped: 0,
+        status: 0,
+        reserved: 0,
+    };
+    // SAFETY: The structure this request takes, with room for one file.
+    unsafe { sys::ioctl(source, FIDEDUPERANGE, &mut arg) }.context("FIDEDUPERANGE")?;
+    Ok(arg.bytes_deduped)
+}
+
 /// Opens for reading past the page cache.
 pub fn open_direct(path: &Path) -> Result<File> {
     OpenOptions::new()

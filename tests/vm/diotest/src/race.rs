@@ -11,6 +11,7 @@
 //! the file ended for a moment; a read served directly may not. So there may be
 //! no more such reads than reads that the module declined.
 
+use crate::aio::{self, Engine};
 use crate::blocks::{self, Found, Version};
 use crate::buffer::{BLOCK, Region};
 use crate::env::Env;
@@ -27,6 +28,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Instant;
 
+/// Readers of parts of blocks read multiples of this.
+const SECTOR: usize = 512;
 /// Largest read of a racing reader, in blocks.
 const LARGEST: usize = 48;
 /// Versions of a block a reader may have to choose from, if they may mix.
@@ -48,6 +51,75 @@ pub struct Arena {
     pub cut: bool,
     /// Blocks may mix versions: nothing orders stores to mapped memory.
     pub mixed: bool,
+    /// Readers use every engine, also without waiting, and read parts of blocks.
+    pub every_way: bool,
+    pub readers: u64,
+}
+
+/// How a racing reader reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    Waits,
+    Nowait,
+    Engine(Engine),
+}
+
+/// What part of the file a reader wants, and how.
+struct Wanted {
+    offset: usize,
+    len: usize,
+    /// The length of the first of two vectors.
+    first: usize,
+    /// How far the memory is past a page.
+    shift: usize,
+    how: How,
+}
+
+impl Wanted {
+    /// Whole blocks, waited for.
+    fn blocks(first: usize, count: usize) -> Self {
+        Self {
+            offset: first * BLOCK,
+            len: count * BLOCK,
+            first: count / 2 * BLOCK,
+            shift: 0,
+            how: How::Waits,
+        }
+    }
+
+    /// The same, or a part of it, in any way.
+    fn any_way(mut self, rng: &mut SmallRng) -> Self {
+        self.how = match rng.random_range(0..7) {
+            i @ 0..4 => How::Engine(Engine::ALL[i]),
+            4 => How::Nowait,
+            _ => How::Waits,
+        };
+        if rng.random_range(0..2) == 0 {
+            let mut some = || rng.random_range(0..BLOCK / SECTOR) * SECTOR;
+            let (begin, end) = (some(), some());
+            self.shift = some();
+            self.offset += begin;
+            self.len = (self.len - begin).saturating_sub(end).max(SECTOR);
+            self.first = self.len / SECTOR / 2 * SECTOR;
+        }
+        if self.how == How::Engine(Engine::UringFixed) {
+            // That takes one vector.
+            self.first = 0;
+        }
+        self
+    }
+}
+
+impl std::fmt::Display for Wanted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (offset, len, first) = (self.offset, self.len, self.first);
+        write!(
+            f,
+            "offset={offset} length={len} vectors={first},{}",
+            len - first
+        )?;
+        write!(f, " shift={} how={:?}", self.shift, self.how)
+    }
 }
 
 impl Arena {
@@ -64,6 +136,8 @@ impl Arena {
             zeros: false,
             cut: false,
             mixed: false,
+            every_way: false,
+            readers: 2,
             path,
         };
         let file = File::create_new(&arena.path)?;
@@ -174,7 +248,7 @@ impl Arena {
             return Ok(true);
         }
         let low = if self.cut { before } else { low };
-        if self.is_mix(i, bytes, low, high, may_be_zero) {
+        if self.is_mix(i, 0, bytes, low, high, may_be_zero) {
             return Ok(self.mixed);
         }
         Err(format!(
@@ -182,17 +256,60 @@ impl Arena {
         ))
     }
 
+    /// Checks what a read has of a block from its `word`th word on.
+    fn check_rest(
+        &self,
+        i: usize,
+        word: usize,
+        bytes: &[u8],
+        low: u64,
+        high: u64,
+    ) -> Result<bool, String> {
+        let zero = self.zeros && (low & 1 == 0 || high > low);
+        if zero && bytes.iter().all(|&b| b == 0) {
+            return Ok(true);
+        }
+        let whole = (low..=high.min(low + SPAN))
+            .filter(|v| v & 1 == 1)
+            .map(|v| self.version(i, v))
+            .any(|version| {
+                let words = bytes.chunks_exact(8).enumerate();
+                words
+                    .into_iter()
+                    .all(|(w, got)| got == version.word(word + w).to_le_bytes())
+            });
+        if whole {
+            return Ok(true);
+        }
+        if self.is_mix(i, word, bytes, low, high, zero) {
+            return Ok(self.mixed);
+        }
+        Err(format!(
+            "block {i} from word {word} is no version from {low} to {high}"
+        ))
+    }
+
     /// Whether every byte is of some version: who copies a word while somebody
     /// else stores it may get some bytes of the old and some of the new.
-    fn is_mix(&self, i: usize, bytes: &[u8], low: u64, high: u64, zero: bool) -> bool {
+    fn is_mix(
+        &self,
+        i: usize,
+        first: usize,
+        bytes: &[u8],
+        low: u64,
+        high: u64,
+        zero: bool,
+    ) -> bool {
         let high = high.min(low + SPAN);
         let versions: Vec<_> = (low..=high)
             .filter(|v| v & 1 == 1)
             .map(|v| self.version(i, v))
             .collect();
         bytes.chunks_exact(8).enumerate().all(|(w, got)| {
-            let mut words: Vec<[u8; 8]> =
-                versions.iter().map(|v| v.word(w).to_le_bytes()).collect();
+            let mut words: Vec<[u8; 8]> = versions
+                .iter()
+                .map(|v| v.word(first + w).to_le_bytes())
+                .collect();
             if zero {
                 words.push([0; 8]);
             }
@@ -200,45 +317,64 @@ impl Arena {
         })
     }
 
-    /// Reads `count` blocks from `first` and checks what comes. In what it is
-    /// not as a read served directly has to be, if in anything.
-    fn read(
-        &self,
-        file: &File,
-        region: &mut Region,
-        first: usize,
-        count: usize,
-    ) -> Result<Option<String>> {
-        let len = count * BLOCK;
-        region.bytes_mut()[..len].fill(crate::buffer::POISON);
-        let low: Vec<u64> = self.done[first..].iter().map(|v| v.load(SeqCst)).collect();
+    /// Reads and checks what comes. In what it is not as a read served directly
+    /// has to be, if in anything.
+    fn read(&self, file: &File, region: &mut Region, wanted: &Wanted) -> Result<Option<String>> {
+        let (offset, len, start) = (wanted.offset, wanted.len, wanted.shift);
+        region
+            .part_mut(start..start + len)
+            .fill(crate::buffer::POISON);
+        let block = offset / BLOCK;
+        let low: Vec<u64> = self.done[block..].iter().map(|v| v.load(SeqCst)).collect();
         let size_low = self.sizes_done.load(SeqCst) as usize;
-        let half = count / 2 * BLOCK;
-        let iov = [region.iovec(0..half), region.iovec(half..len)];
-        let offset = (first * BLOCK) as u64;
-        let at = || format!("offset={offset} length={len} vectors={half},{}", len - half);
-        let got = match sys::preadv(file.as_raw_fd(), &iov, offset as i64, 0) {
+        let half = start + wanted.first;
+        let iov = [region.iovec(start..half), region.iovec(half..start + len)];
+        let iov = if wanted.first == 0 {
+            &iov[1..]
+        } else {
+            &iov[..]
+        };
+        let fd = file.as_raw_fd();
+        let got = match wanted.how {
+            How::Waits => sys::preadv(fd, iov, offset as i64, 0),
+            How::Nowait => sys::preadv(fd, iov, offset as i64, libc::RWF_NOWAIT),
+            How::Engine(engine) => aio::read(engine, file, iov, offset as u64),
+        };
+        let nowait = wanted.how == How::Nowait;
+        let got = match got {
             Ok(got) => got,
-            Err(e) => bail!("{}: {e}", at()),
+            Err(e) if nowait && e.raw_os_error() == Some(libc::EAGAIN) => return Ok(None),
+            Err(e) => bail!("{wanted}: {e}"),
         };
         let sizes = self.sizes.lock().expect("not poisoned")[size_low..].to_vec();
         let ends = || {
             sizes
                 .iter()
-                .map(|size| len.min(size.saturating_sub(offset) as usize))
+                .map(|size| len.min(size.saturating_sub(offset as u64) as usize))
         };
-        if Some(got) < ends().min() || Some(got) > ends().max() {
-            bail!("{}: returned {got}, sizes {sizes:?}", at());
+        // Who may not wait may be left with less, but not by the module.
+        let short = nowait && Some(got) < ends().min();
+        if Some(got) < ends().min() && !short || Some(got) > ends().max() {
+            bail!("{wanted}: returned {got}, sizes {sizes:?}");
         }
         let mut unclean = (!ends().any(|end| end == got))
-            .then(|| format!("{}: returned {got}, sizes {sizes:?}", at()));
-        for (i, bytes) in region.bytes()[..got].chunks(BLOCK).enumerate() {
-            let high = self.begun[first + i].load(SeqCst);
-            match self.check(first + i, bytes, low[i], high) {
+            .then(|| format!("{wanted}: returned {got}, sizes {sizes:?}"));
+        let mut at = offset;
+        while at < offset + got {
+            let i = at / BLOCK;
+            let end = (offset + got).min((i + 1) * BLOCK);
+            let bytes = region.part(start + at - offset..start + end - offset);
+            let (low, high) = (low[i - block], self.begun[i].load(SeqCst));
+            let verdict = match at % BLOCK {
+                0 => self.check(i, bytes, low, high),
+                rest => self.check_rest(i, rest / 8, bytes, low, high),
+            };
+            match verdict {
                 Ok(true) => {}
-                Ok(false) => unclean = Some(format!("{}: block {} is a mix", at(), first + i)),
-                Err(why) => bail!("{}: {why}", at()),
+                Ok(false) => unclean = Some(format!("{wanted}: block {i} is a mix")),
+                Err(why) => bail!("{wanted}: {why}"),
             }
+            at = end;
         }
         Ok(unclean)
     }
@@ -249,7 +385,7 @@ impl Arena {
         let mut region = Region::new(LARGEST * BLOCK)?;
         for first in (0..self.blocks()).step_by(LARGEST) {
             let count = LARGEST.min(self.blocks() - first);
-            let unclean = self.read(&file, &mut region, first, count)?;
+            let unclean = self.read(&file, &mut region, &Wanted::blocks(first, count))?;
             if let Some(why) = unclean.filter(|_| !self.mixed) {
                 bail!("nobody writes, and {why}");
             }
@@ -277,14 +413,18 @@ struct Tally {
 fn reader(arena: &Arena, mut rng: SmallRng, stop: &AtomicBool) -> Result<Tally> {
     let direct = model::open_direct(&arena.path)?;
     let buffered = File::open(&arena.path)?;
-    let mut region = Region::new(LARGEST * BLOCK)?;
+    let mut region = Region::new((LARGEST + 1) * BLOCK)?;
     let mut tally = Tally::default();
     while !stop.load(SeqCst) {
         let (first, count) = arena.range(&mut rng, LARGEST);
         // Now and then somebody else brings pages into the cache.
         let cached = rng.random_range(0..16) == 0;
         let file = if cached { &buffered } else { &direct };
-        match arena.read(file, &mut region, first, count) {
+        let mut wanted = Wanted::blocks(first, count);
+        if arena.every_way && !cached {
+            wanted = wanted.any_way(&mut rng);
+        }
+        match arena.read(file, &mut region, &wanted) {
             Ok(unclean) if !cached => {
                 tally.reads += 1;
                 if let Some(why) = unclean {
@@ -303,7 +443,7 @@ fn reader(arena: &Arena, mut rng: SmallRng, stop: &AtomicBool) -> Result<Tally> 
     Ok(tally)
 }
 
-/// Runs two readers while `change` is called again and again for `seconds`, at
+/// Runs readers while `change` is called again and again for `seconds`, at
 /// least twice, with the number of the call. Demands that reads were served.
 pub fn run(
     env: &Env,
@@ -341,7 +481,7 @@ pub fn run_uncounted(
     let mut rng = env.rng(200);
     let mut changes = 0;
     let tally = std::thread::scope(|scope| {
-        let readers: Vec<_> = (0..2)
+        let readers: Vec<_> = (0..arena.readers)
             .map(|i| {
                 let (rng, stop) = (env.rng(201 + i), &stop);
                 scope.spawn(move || reader(arena, rng, stop))

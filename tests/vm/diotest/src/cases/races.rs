@@ -8,13 +8,12 @@ use crate::blocks::WORDS;
 use crate::buffer::{BLOCK, Region};
 use crate::env::Env;
 use crate::fs::{self, Csum, Fs, Spec};
-use crate::model::clone_range;
+use crate::model::{clone_range, dedupe_range};
 use crate::race::{self, Arena, open_direct_rw, write_at};
 use crate::sys;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rand::{RngExt, rngs::SmallRng};
 use std::fs::File;
-use std::os::fd::AsRawFd;
 
 /// Blocks of the file that is raced for.
 const BLOCKS: usize = 192;
@@ -225,24 +224,6 @@ fn clone(env: &Env, csum: Csum) -> Result<()> {
     race::settle(&mut fs, &arena)
 }
 
-/// `struct file_dedupe_range` with one destination.
-#[repr(C)]
-struct Dedupe {
-    src_offset: u64,
-    src_length: u64,
-    dest_count: u16,
-    reserved1: u16,
-    reserved2: u32,
-    dest_fd: i64,
-    dest_offset: u64,
-    bytes_deduped: u64,
-    status: i32,
-    reserved: u32,
-}
-
-/// `FIDEDUPERANGE`, `_IOWR(0x94, 54, struct file_dedupe_range)`.
-const FIDEDUPERANGE: u64 = 0xc018_9436;
-
 /// Extents replaced by equal ones.
 fn dedupe(env: &Env) -> Result<()> {
     let (mut fs, arena) = make(env, Csum::Crc32c)?;
@@ -264,21 +245,7 @@ fn dedupe(env: &Env) -> Result<()> {
         };
         write_at(&equal, &bytes, offset)?;
         equal.sync_all()?;
-        let mut arg = Dedupe {
-            src_offset: offset,
-            src_length: len,
-            dest_count: 1,
-            reserved1: 0,
-            reserved2: 0,
-            dest_fd: file.as_raw_fd().into(),
-            dest_offset: offset,
-            bytes_deduped: 0,
-            status: 0,
-            reserved: 0,
-        };
-        // SAFETY: The structure this request takes, with room for one file.
-        unsafe { sys::ioctl(&equal, FIDEDUPERANGE, &mut arg) }.context("FIDEDUPERANGE")?;
-        deduped += arg.bytes_deduped;
+        deduped += dedupe_range(&equal, &file, offset, len)?;
         Ok(())
     })?;
     anyhow::ensure!(deduped > 0, "nothing was deduplicated");

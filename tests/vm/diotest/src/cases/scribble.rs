@@ -138,7 +138,7 @@ fn scribble(env: &Env, spec: &Spec, vias: &[Via]) -> Result<()> {
     };
     let (stop, target) = (&AtomicBool::new(false), &target);
     let before = Stats::look(env)?;
-    let until = Instant::now() + env.duration(4);
+    let until = Instant::now() + env.duration(3);
     let (mut reads, mut failed) = (0u32, 0u32);
     std::thread::scope(|scope| {
         scope.spawn(move || target.scribble(stop));

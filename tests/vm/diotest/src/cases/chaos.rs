@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Everything at once: all that changes a file, all that moves it about, and
+//! readers by every way there is, each of which checks what it gets.
+
+use super::Case;
+use crate::buffer::{BLOCK, Region};
+use crate::env::Env;
+use crate::fs::{self, Csum, Fs};
+use crate::model::{clone_range, dedupe_range};
+use crate::packed;
+use crate::race::{self, Arena, open_direct_rw, write_at};
+use crate::sys;
+use anyhow::Result;
+use rand::{RngExt, rngs::SmallRng};
+use std::fs::File;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+
+/// Blocks of the file that is raced for.
+const BLOCKS: usize = 256;
+const B: u64 = BLOCK as u64;
+/// Seconds of each.
+const SECONDS: u32 = 14;
+const HOLE: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+
+pub fn cases(_: &Env) -> Vec<Case> {
+    vec![
+        Case::new("writers", |env| chaos(env, false)),
+        // Whose stores nothing orders: of torn blocks nobody can be blamed.
+        Case::new("writers_and_mmap", |env| chaos(env, true)),
+    ]
+}
+
+/// Who changes the file, one change at a time: every block has one history.
+struct Writer<'a> {
+    arena: &'a Arena,
+    file: File,
+    direct: File,
+    /// Of the same size, to clone from.
+    source: File,
+    mapped: Option<Region>,
+}
+
+impl Writer<'_> {
+    fn change(&mut self, rng: &mut SmallRng) -> Result<()> {
+        let (arena, file) = (self.arena, &self.file);
+        let (first, count) = arena.range(rng, 40);
+        let (offset, len) = (first as u64 * B, count as u64 * B);
+        let mapped = self.mapped.as_mut();
+        match (rng.random_range(0..10), mapped) {
+            (0 | 1, _) => arena.write(first, count, |bytes| write_at(file, bytes, offset)),
+            (2 | 3, _) => {
+                let mut region = Region::new(count * BLOCK)?;
+                arena.write(first, count, |bytes| {
+                    region.bytes_mut().copy_from_slice(bytes);
+                    write_at(&self.direct, region.bytes(), offset)
+                })
+            }
+            (4, _) => arena.zero(first, count, || {
+                Ok(sys::fallocate(file, HOLE, offset, len)?)
+            }),
+            (5, _) => arena.zero(first, count, || {
+                sys::fallocate(file, HOLE, offset, len)?;
+                Ok(sys::fallocate(file, 0, offset, len)?)
+            }),
+            (6, None) => arena.zero(first, BLOCKS - first, || {
+                arena.resize(file, offset)?;
+                arena.resize(file, BLOCKS as u64 * B)
+            }),
+            (7, _) => arena.write(first, count, |bytes| {
+                write_at(&self.source, bytes, offset)?;
+                clone_range(&self.source, offset, len, file, offset)
+            }),
+            (8, _) => {
+                arena.write(first, count, |bytes| {
+                    write_at(&self.source, bytes, offset)?;
+                    write_at(file, bytes, offset)
+                })?;
+                dedupe_range(&self.source, file, offset, len).map(drop)
+            }
+            (6 | 9, Some(mapped)) => arena.write(first, count, |bytes| {
+                let at = offset as usize;
+                mapped.part_mut(at..at + bytes.len()).copy_from_slice(bytes);
+                Ok(())
+            }),
+            _ => Ok(file.sync_all()?),
+        }
+    }
+}
+
+/// Moves the file about, but leaves what is in it.
+fn upkeep(fs: &Fs, path: &Path, rng: &mut SmallRng) -> Result<()> {
+    let (sub, snap) = (fs.path("sub"), fs.path("snap"));
+    let defrag = ["filesystem", "defragment", "-f"];
+    match rng.random_range(0..6) {
+        0 => fs::run(
+            "btrfs",
+            defrag.into_iter().chain(["-t", "32M", fs::path(path)]),
+        )?,
+        1 => {
+            let packed = format!("-c{}", packed::ALGORITHMS[rng.random_range(0..3)]);
+            fs::run(
+                "btrfs",
+                defrag.into_iter().chain([&*packed, fs::path(path)]),
+            )?
+        }
+        2 => {
+            let both = [fs::path(&sub), fs::path(&snap)];
+            fs::run("btrfs", ["subvolume", "snapshot"].into_iter().chain(both))?;
+            std::thread::sleep(std::time::Duration::from_millis(rng.random_range(0..200)));
+            fs::run("btrfs", ["subvolume", "delete", fs::path(&snap)])?
+        }
+        3 => {
+            fs.sync()?;
+            String::new()
+        }
+        4 => {
+            sys::drop_caches()?;
+            String::new()
+        }
+        _ => {
+            let profile = ["raid1", "single", "raid0", "raid10", "dup"][rng.random_range(0..5)];
+            let convert = format!("-dconvert={profile}");
+            fs.btrfs(["balance", "start", "-f", &convert])?
+        }
+    };
+    Ok(())
+}
+
+fn chaos(env: &Env, mmap: bool) -> Result<()> {
+    let devices = env.take(4)?.to_vec();
+    let spec = packed::spec("raid1", Csum::Crc32c, "zstd");
+    let mut fs = Fs::make_on(env, &spec, devices)?;
+    let sub = fs.path("sub");
+    fs::run("btrfs", ["subvolume", "create", fs::path(&sub)])?;
+    let mut arena = Arena::create(sub.join("raced"), BLOCKS)?;
+    (arena.zeros, arena.mixed) = (true, mmap);
+    (arena.every_way, arena.readers) = (true, 3);
+    let path = fs.path("source");
+    File::create_new(&path)?.set_len(BLOCKS as u64 * B)?;
+    let file = arena.file()?;
+    let mapped = mmap
+        .then(|| Region::of_file(&file, BLOCKS * BLOCK))
+        .transpose()?;
+    let mut writer = Writer {
+        arena: &arena,
+        direct: open_direct_rw(&arena.path)?,
+        source: File::options().read(true).write(true).open(&path)?,
+        file,
+        mapped,
+    };
+    let (stop, done, failed) = (AtomicBool::new(false), AtomicU32::new(0), AtomicU32::new(0));
+    let result = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut rng = env.rng(400);
+            while !stop.load(SeqCst) {
+                done.fetch_add(1, SeqCst);
+                // There may be no room for a profile right now.
+                if let Err(error) = upkeep(&fs, &arena.path, &mut rng) {
+                    failed.fetch_add(1, SeqCst);
+                    eprintln!("# {}: {error:#}", env.case);
+                }
+            }
+        });
+        let result = race::run(env, &arena, SECONDS, |_, rng| writer.change(rng));
+        stop.store(true, SeqCst);
+        result
+    });
+    let (done, failed) = (done.into_inner(), failed.into_inner());
+    eprintln!("# {}: moved about {done} times, {failed} in vain", env.case);
+    drop(writer);
+    result?;
+    anyhow::ensure!(failed * 2 <= done, "{failed} of {done} in vain");
+    race::settle(&mut fs, &arena)
+}
