@@ -3,11 +3,17 @@
 //! The module comes and goes under load: no reader notices, nothing is left.
 
 use super::Case;
+use crate::aio::Engine;
+use crate::device::Mapped;
 use crate::env::{Env, skip};
+use crate::flood::{Flood, Reads};
 use crate::fs::{self, Csum, Fs, Spec};
+use crate::model::{self, Model};
 use crate::module;
 use crate::race::{self, Arena, write_at};
+use crate::read::Request;
 use crate::stats::{self, Stats};
+use crate::subject::Subject;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::File;
 use std::process::{Command, Stdio};
@@ -19,6 +25,9 @@ pub fn cases(_: &Env) -> Vec<Case> {
         Case::new("open_stats", open_stats),
         Case::new("readers", readers),
         Case::new("readers_and_writer", readers_and_writer),
+        Case::new("in_flight", in_flight),
+        Case::new("every_way", every_way),
+        Case::new("flooded", flooded),
         Case::new("fio", fio),
     ]
 }
@@ -122,6 +131,82 @@ fn readers_and_writer(env: &Env) -> Result<()> {
         cycle(env)
     })?;
     drop(file);
+    race::settle(&mut fs, &arena)
+}
+
+/// Under reads that nobody waits for, on a device that takes its time. It ends
+/// after the last of them, or says that it is busy; they do not notice.
+fn in_flight(env: &Env) -> Result<()> {
+    able(env)?;
+    let device = Mapped::new("diotest", &env.take(1)?[0])?;
+    let spec = Spec::new("single", Csum::Crc32c);
+    let mut fs = Fs::make_on(env, &spec, vec![device.path()])?;
+    let mut file = Model::create(fs.path("file"))?;
+    file.write_random(&mut env.rng(0), 0, 4 << 20)?;
+    file.sync()?;
+    fs.remount()?;
+    let whole = Request::pread(0, 4 << 20);
+    Subject::open(env, &file)?.read(&whole)?;
+    device.delay(50)?;
+    for round in 0..env.scaled(8) {
+        let engine = Engine::ALL[round as usize % 4];
+        let mut reads = Reads::new(env, engine, model::open_direct(&file.path)?)?;
+        let before = Stats::read()?;
+        reads.more()?;
+        let moved = Stats::read()?.since(&before);
+        let busy = module::unload();
+        let refused = matches!(&busy, Err(e) if is_busy(e));
+        if !refused {
+            busy?;
+        }
+        eprintln!("# {}: {engine:?} busy {refused}: {moved}", env.case);
+        if round % 2 == 0 {
+            reads.all(&file.data)?;
+        }
+        if refused {
+            retried(module::unload)?;
+        }
+        reads.all(&file.data)?;
+        drop(reads);
+        module::load(env)?;
+    }
+    device.heal()?;
+    Subject::open(env, &file)?.read(&whole)
+}
+
+/// Under readers that read in every way, and check what they get.
+fn every_way(env: &Env) -> Result<()> {
+    let (mut fs, mut arena) = arena(env)?;
+    arena.every_way = true;
+    let file = arena.file()?;
+    race::run_uncounted(env, &arena, 8, |_, rng| {
+        let (first, count) = arena.range(rng, 24);
+        arena.write(first, count, |bytes| {
+            write_at(&file, bytes, first as u64 * 4096)
+        })?;
+        cycle(env)
+    })?;
+    drop(file);
+    race::settle(&mut fs, &arena)
+}
+
+/// Under processes with deep queues, which are killed while they are needed.
+fn flooded(env: &Env) -> Result<()> {
+    let (mut fs, arena) = arena(env)?;
+    for round in 0..env.scaled(4) {
+        let engines = [Engine::Libaio, Engine::ALL[round as usize % 4]];
+        let mut floods = Vec::new();
+        for engine in engines {
+            floods.push(Flood::start(env, engine, &arena.path)?);
+        }
+        cycle(env)?;
+        cycle(env)?;
+        for flood in floods {
+            flood.kill()?;
+            retried(module::unload)?;
+            module::load(env)?;
+        }
+    }
     race::settle(&mut fs, &arena)
 }
 
