@@ -4,13 +4,15 @@
 //! module and then without it; who read them, whether the bytes are right, and
 //! what it cost the page cache.
 
+use crate::aio::Engine;
 use crate::env::Env;
-use crate::fs::{Csum, Fs, Spec};
+use crate::fs::{self, Csum, Fs, Spec};
 use crate::kinds;
 use crate::model::{self, Model};
 use crate::module;
+use crate::packed;
 use crate::pagecache;
-use crate::read::Request;
+use crate::read::{Request, Via};
 use crate::stats::Stats;
 use crate::subject::Subject;
 use anyhow::Result;
@@ -78,7 +80,7 @@ pub fn run(env: &Env) -> Result<bool> {
         (Spec::new("raid10", Csum::Sha256), plain_and_inline),
         (Spec::new("raid1c3", Csum::Crc32c), plain_and_inline),
         (
-            Spec::new("single", Csum::Crc32c).options("compress-force=zstd"),
+            Spec::new("single", Csum::Crc32c).options("compress-force"),
             compressed,
         ),
         (Spec::new("raid5", Csum::Crc32c), parity),
@@ -130,7 +132,7 @@ fn read(env: &Env, exhibit: &Exhibit) -> Result<Row> {
         .map(|b| format!("{b:02x}"))
         .collect();
     let (reader, kept) = match &moved {
-        Some(moved) => through_module(moved, exhibit.excuse, after == before),
+        Some(moved) => through_module(moved, exhibit, after == before),
         None if after > before => ("mainline, by the page cache".into(), true),
         None => ("mainline, direct".into(), true),
     };
@@ -145,12 +147,17 @@ fn read(env: &Env, exhibit: &Exhibit) -> Result<Row> {
 }
 
 /// Who served a read while the module was loaded, and whether that is as promised.
-fn through_module(moved: &Stats, excuse: Option<&str>, clean: bool) -> (String, bool) {
+fn through_module(moved: &Stats, exhibit: &Exhibit, clean: bool) -> (String, bool) {
     let reasons = moved.reasons();
     if moved.get("reads") == 1 && reasons.is_empty() {
-        return ("btrfs_dio".into(), clean);
+        let queued = moved.get("queued") == 1;
+        return match exhibit.request.via {
+            Via::Async(_) if queued => ("btrfs_dio, not waited for".into(), clean),
+            Via::Async(_) => ("btrfs_dio, waited for".into(), false),
+            _ => ("btrfs_dio".into(), clean && !queued),
+        };
     }
-    let excused = reasons.len() == 1 && excuse == reasons.first().copied();
+    let excused = reasons.len() == 1 && exhibit.excuse == reasons.first().copied();
     (format!("left to mainline: {}", reasons.join(", ")), excused)
 }
 
@@ -236,7 +243,8 @@ fn print(spec: &Spec, exhibit: &Exhibit, with: Option<&Row>, without: &Row) {
     }
 }
 
-/// A file of each kind, and a read of one that is aligned to 512 bytes only.
+/// A file of each kind, and one that is read in other ways: at a multiple of 512
+/// bytes only, and by who does not wait.
 fn every_kind(env: &Env, fs: &Fs) -> Result<Vec<Exhibit>> {
     let names = [
         ("plain", "plain extents"),
@@ -260,12 +268,25 @@ fn every_kind(env: &Env, fs: &Fs) -> Result<Vec<Exhibit>> {
             _ => {}
         }
     }
-    let mut model = Model::create(fs.path("plain2"))?;
-    model.write_random(&mut env.rng(1), 0, 1 << 20)?;
-    model.sync()?;
-    let mut exhibit = Exhibit::new("plain, read at 512", model).excuse("unaligned");
-    exhibit.request = Request::pread(512, 100 * 512);
-    exhibits.push(exhibit);
+    let ways = [
+        ("plain, read at 512", Request::pread(512, 100 * 512)),
+        (
+            "plain, by libaio",
+            Request::pread(0, 1 << 20).via(Via::Async(Engine::Libaio)),
+        ),
+        (
+            "plain, by io_uring",
+            Request::pread(0, 1 << 20).via(Via::Async(Engine::Uring)),
+        ),
+    ];
+    for (i, (what, request)) in ways.into_iter().enumerate() {
+        let mut model = Model::create(fs.path(format!("way{i}")))?;
+        model.write_random(&mut env.rng(1), 0, 1 << 20)?;
+        model.sync()?;
+        let mut exhibit = Exhibit::new(what, model);
+        exhibit.request = request;
+        exhibits.push(exhibit);
+    }
     Ok(exhibits)
 }
 
@@ -283,18 +304,33 @@ fn plain_and_inline(env: &Env, fs: &Fs) -> Result<Vec<Exhibit>> {
     ])
 }
 
+/// A file compressed by each algorithm, one of them in the metadata, and one
+/// read at a multiple of 512 bytes only.
 fn compressed(env: &Env, fs: &Fs) -> Result<Vec<Exhibit>> {
     let mut rng = env.rng(3);
-    let mut large = Model::create(fs.path("large"))?;
-    large.write(0, &model::compressible(&mut rng, 1 << 20))?;
-    large.sync()?;
-    let mut small = Model::create(fs.path("small"))?;
-    small.write(0, &model::compressible(&mut rng, 2000))?;
-    small.sync()?;
-    Ok(vec![
-        Exhibit::new("compressed (zstd)", large).excuse("compressed"),
-        Exhibit::new("inline, compressed", small).excuse("compressed"),
-    ])
+    let mut exhibits = Vec::new();
+    let files = [
+        ("compressed by zlib", "zlib", 1 << 20),
+        ("compressed by lzo", "lzo", 1 << 20),
+        ("compressed by zstd", "zstd", 1 << 20),
+        ("zstd, read at 512", "zstd", 1 << 20),
+        ("inline, compressed", "zstd", 2000),
+    ];
+    for (i, (what, algorithm, size)) in files.into_iter().enumerate() {
+        let mut model = Model::create(fs.path(format!("compressed{i}")))?;
+        let path = fs::path(&model.path);
+        fs::run("btrfs", ["property", "set", path, "compression", algorithm])?;
+        model.write(0, &model::compressible(&mut rng, size))?;
+        model.sync()?;
+        let mut exhibit = Exhibit::new(what, model);
+        if what.ends_with("512") {
+            exhibit.request = Request::pread(512 * 77, 512 * 300);
+        } else if size > 4096 {
+            packed::first(&exhibit.model)?;
+        }
+        exhibits.push(exhibit);
+    }
+    Ok(exhibits)
 }
 
 fn parity(env: &Env, fs: &Fs) -> Result<Vec<Exhibit>> {
