@@ -167,9 +167,8 @@ impl<'a> DioCount<'a> {
     /// Rule: `btrfs_dio_iomap_begin()`, fs/btrfs/direct-io.c. No extent bit may be held. Sleeps.
     pub(crate) fn write_back_compressed(&self, start: u64, len: u64, patience: Patience) -> Result {
         // SAFETY: By the type invariants the inode is valid.
-        if patience == Patience::Nowait
-            || !unsafe { bindings::bdio_has_async_extent(self.inode.as_raw()) }
-        {
+        let some = unsafe { bindings::bdio_has_async_extent(self.inode.as_raw()) };
+        if patience == Patience::Nowait || !some {
             return Ok(());
         }
         let Some((start, end)) = bounds(start, len) else {

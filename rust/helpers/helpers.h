@@ -25,9 +25,9 @@ struct kiocb;
 struct page;
 struct percpu_ref;
 struct seq_file;
+struct shrinker;
 struct work_struct;
 struct workqueue_struct;
-struct shrinker;
 
 /* btrfs.c */
 void bdio_start_ordered_extent(struct btrfs_ordered_extent *ordered);
@@ -107,6 +107,12 @@ struct bdio_layout {
 	u32 replace_state;
 	u32 extent_map_flags;
 	u32 extent_map_disk_bytenr;
+	u32 extent_map_disk_num_bytes;
+	u32 extent_map_ram_bytes;
+	u32 extent_map_generation;
+	u32 dio_ops_size;
+	u32 percpu_ref_size;
+	u32 work_size;
 	u32 fs_info_commit_root_sem;
 	u32 fs_info_dev_replace;
 	u32 chunk_map_stripes;
@@ -146,10 +152,6 @@ void bdio_synchronize_tails(void);
 void bdio_ref_get(struct percpu_ref *ref);
 void bdio_ref_put(struct percpu_ref *ref);
 
-/* workqueue.c */
-struct workqueue_struct *bdio_alloc_workqueue(const char *name);
-void bdio_init_work(struct work_struct *work, void (*func)(struct work_struct *work));
-bool bdio_queue_work(struct workqueue_struct *queue, struct work_struct *work);
 /* shrinker.c */
 struct shrinker *bdio_shrinker_alloc(const char *name);
 
@@ -160,5 +162,10 @@ int bdio_current_pid(void);
 void bdio_trace_read_begin(const struct inode *inode, loff_t offset, size_t length);
 void bdio_trace_read_end(const struct inode *inode, loff_t offset, size_t length,
 			 ssize_t result);
+
+/* workqueue.c */
+struct workqueue_struct *bdio_alloc_workqueue(const char *name);
+void bdio_init_work(struct work_struct *work, void (*func)(struct work_struct *work));
+bool bdio_queue_work(struct workqueue_struct *queue, struct work_struct *work);
 
 #endif /* BTRFS_DIO_HELPERS_H */

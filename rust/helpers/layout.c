@@ -2,8 +2,11 @@
 
 #include <linux/bio.h>
 #include <linux/blkdev.h>
+#include <linux/btrfs_dio.h>
 #include <linux/completion.h>
 #include <linux/fs.h>
+#include <linux/percpu-refcount.h>
+#include <linux/workqueue.h>
 #include <linux/shrinker.h>
 #include <linux/uio.h>
 #include <linux/zlib.h>
@@ -37,6 +40,12 @@ void bdio_layout(struct bdio_layout *layout)
 		.replace_state = offsetof(struct btrfs_dev_replace, replace_state),
 		.extent_map_flags = offsetof(struct extent_map, flags),
 		.extent_map_disk_bytenr = offsetof(struct extent_map, disk_bytenr),
+		.extent_map_disk_num_bytes = offsetof(struct extent_map, disk_num_bytes),
+		.extent_map_ram_bytes = offsetof(struct extent_map, ram_bytes),
+		.extent_map_generation = offsetof(struct extent_map, generation),
+		.dio_ops_size = sizeof(struct btrfs_dio_ops),
+		.percpu_ref_size = sizeof(struct percpu_ref),
+		.work_size = sizeof(struct work_struct),
 		.fs_info_commit_root_sem = offsetof(struct btrfs_fs_info, commit_root_sem),
 		.fs_info_dev_replace = offsetof(struct btrfs_fs_info, dev_replace),
 		.chunk_map_stripes = offsetof(struct btrfs_chunk_map, stripes),

@@ -5,6 +5,7 @@
 mod cache;
 mod checksum;
 mod decode;
+mod decode_lzo;
 mod mirror;
 mod plan;
 mod range;
