@@ -85,15 +85,29 @@ impl PrivateBuffer {
         // SAFETY: By the type invariants, for as long as `self` is borrowed.
         unsafe { Vecs::new(vecs) }
     }
+}
 
-    /// Returns what it holds.
-    ///
-    /// Takes `self` as mutable because that shows that no device writes to it any more: what is
-    /// submitted borrows it until it has ended.
-    pub(crate) fn bytes(&mut self) -> &[u8] {
-        // SAFETY: By the type invariants there are `len` bytes, and `self` is borrowed as mutable,
-        // so that nobody writes them. All of them have been written by a device, or are what the
-        // allocator left there: bytes of an unknown value, which is one all the same.
-        unsafe { core::slice::from_raw_parts(self.memory.as_ptr(), self.len) }
+/// Buffers that devices have written, and that nobody writes any more.
+///
+/// # Invariants
+///
+/// The buffers are borrowed as mutable for `'b`, and used through this only: what is submitted
+/// borrows them until it has ended, so no device writes to them.
+pub(crate) struct Filled<'b>(&'b [PrivateBuffer]);
+
+impl<'b> Filled<'b> {
+    /// Takes buffers that all that was submitted for has arrived in.
+    pub(crate) fn new(buffers: &'b mut [PrivateBuffer]) -> Self {
+        // INVARIANT: Borrowed as mutable.
+        Self(buffers)
+    }
+
+    /// Returns what the buffer of this number holds.
+    pub(crate) fn bytes(&self, number: usize) -> Option<&'b [u8]> {
+        let buffer = self.0.get(number)?;
+        // SAFETY: By the invariants of the buffer there are `len` bytes, and by those of this type
+        // nobody writes them. All of them have been written by a device, or are what the allocator
+        // left there: bytes of an unknown value, which is one all the same.
+        Some(unsafe { core::slice::from_raw_parts(buffer.memory.as_ptr(), buffer.len) })
     }
 }

@@ -15,6 +15,7 @@ pub(crate) mod drain;
 pub(crate) mod hash;
 pub(crate) mod layout;
 pub(crate) mod memalloc;
+pub(crate) mod parallel;
 pub(crate) mod patience;
 pub(crate) mod private;
 pub(crate) mod quiescence;

@@ -11,7 +11,7 @@ use kernel::{
     prelude::*, //
 };
 
-/// A queue whose work runs on the CPU that queued it, and gets on when memory is short.
+/// A queue whose work gets on when memory is short.
 ///
 /// # Invariants
 ///
@@ -26,10 +26,19 @@ unsafe impl Send for Queue {}
 unsafe impl Sync for Queue {}
 
 impl Queue {
-    /// Makes a queue. `ENOMEM`. May sleep.
+    /// Makes a queue whose work runs on the CPU that queued it. `ENOMEM`. May sleep.
     pub(crate) fn new(name: &CStr) -> Result<Self> {
         // SAFETY: A string that ends.
-        let queue = unsafe { bindings::bdio_alloc_workqueue(name.as_char_ptr()) };
+        Self::wrap(unsafe { bindings::bdio_alloc_workqueue(name.as_char_ptr()) })
+    }
+
+    /// Makes a queue whose work runs on whatever CPU has time for it. `ENOMEM`. May sleep.
+    pub(crate) fn unbound(name: &CStr) -> Result<Self> {
+        // SAFETY: A string that ends.
+        Self::wrap(unsafe { bindings::bdio_alloc_unbound_workqueue(name.as_char_ptr()) })
+    }
+
+    fn wrap(queue: *mut kbindings::workqueue_struct) -> Result<Self> {
         // INVARIANT: Ours.
         Ok(Self {
             queue: NonNull::new(queue).ok_or(ENOMEM)?,

@@ -4,6 +4,7 @@
 
 use crate::{
     cache::Decoded,
+    checksum::Expected,
     compressed::{
         self,
         Keep, //
@@ -29,6 +30,8 @@ use crate::{
             extent_map::Encoded,
             inline_item::InlineData, //
         },
+        parallel,
+        private::Filled,
         user_pages::UserPages,
         vecs::Cursor, //
     },
@@ -36,6 +39,7 @@ use crate::{
 };
 use kernel::{
     alloc::Flags,
+    new_spinlock,
     prelude::*,
     sync::Arc, //
 };
@@ -213,6 +217,8 @@ impl Deliveries {
     }
 
     /// Writes what has arrived in private memory, and has been verified there. Task context.
+    ///
+    /// Extents are decompressed by several CPUs, if there are several.
     pub(crate) fn after(
         &self,
         resources: &Resources,
@@ -220,41 +226,60 @@ impl Deliveries {
         block: usize,
         pages: &UserPages<'_>,
     ) -> Result<(), Stop> {
-        let mut cursor = Cursor::default();
-        for delivery in self.list.as_slice() {
-            match delivery {
-                Delivery::Zero(_) | Delivery::Inline(_) | Delivery::Kept { .. } => {}
-                Delivery::Copy { buffer, part } => {
-                    let bytes = fetches.bytes(*buffer)?;
-                    let end = part.skip.saturating_add(part.len);
-                    let bytes = bytes.get(part.skip..end).ok_or(Reason::Mapping)?;
-                    pages.vecs().seek(&mut cursor, part.to);
-                    pages.vecs().copy_from(&mut cursor, bytes);
-                }
-                Delivery::Decode {
-                    buffer,
-                    encoded,
-                    part,
-                    keep,
-                } => {
-                    let data = fetches.bytes(*buffer)?;
-                    let whole = match keep {
-                        Some(_) => compressed::whole(resources, encoded, data, block)?,
-                        None => None,
-                    };
-                    let Some(whole) = whole else {
-                        compressed::fill(resources, encoded, data, part, block, pages.vecs())?;
-                        continue;
-                    };
-                    let offset = usize::try_from(encoded.offset).map_err(|_| Reason::Mapping)?;
-                    compressed::fill_from(offset, &whole, part, pages.vecs())?;
-                    if let (Some(keep), Some(expected)) = (keep, &fetches.expected) {
-                        let digests = expected.digests(keep.digests.clone());
-                        resources.cache().insert(keep.key, digests, whole);
-                    }
-                }
-            }
+        let (filled, expected) = fetches.arrived();
+        let list = self.list.as_slice();
+        let one = |delivery| deliver(resources, delivery, &filled, expected, block, pages);
+        let decode = |delivery: &&Delivery| matches!(delivery, Delivery::Decode { .. });
+        if list.iter().filter(decode).nth(1).is_none() {
+            return list.iter().try_for_each(one);
         }
-        Ok(())
+        pin_init::stack_pin_init!(let failed = new_spinlock!(None));
+        parallel::for_each(&resources.helpers, list.len(), &|n| {
+            if let Some(Err(stop)) = list.get(n).map(one) {
+                *failed.lock() = Some(stop);
+            }
+        });
+        let failed = *failed.lock();
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+/// Writes one thing that has arrived.
+fn deliver(
+    resources: &Resources,
+    delivery: &Delivery,
+    filled: &Filled<'_>,
+    expected: Option<&Expected>,
+    block: usize,
+    pages: &UserPages<'_>,
+) -> Result<(), Stop> {
+    match delivery {
+        Delivery::Zero(_) | Delivery::Inline(_) | Delivery::Kept { .. } => Ok(()),
+        Delivery::Copy { buffer, part } => {
+            let data = filled.bytes(*buffer).ok_or(Reason::Mapping)?;
+            compressed::fill_from(0, data, part, pages.vecs())
+        }
+        Delivery::Decode {
+            buffer,
+            encoded,
+            part,
+            keep,
+        } => {
+            let data = filled.bytes(*buffer).ok_or(Reason::Mapping)?;
+            let whole = match keep {
+                Some(_) => compressed::whole(resources, encoded, data, block)?,
+                None => None,
+            };
+            let Some(whole) = whole else {
+                return compressed::fill(resources, encoded, data, part, block, pages.vecs());
+            };
+            let offset = usize::try_from(encoded.offset).map_err(|_| Reason::Mapping)?;
+            compressed::fill_from(offset, &whole, part, pages.vecs())?;
+            if let (Some(keep), Some(expected)) = (keep, expected) {
+                let digests = expected.digests(keep.digests.clone());
+                resources.cache().insert(keep.key, digests, whole);
+            }
+            Ok(())
+        }
     }
 }

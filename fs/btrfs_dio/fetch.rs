@@ -8,15 +8,15 @@ use crate::{
         Share, //
     },
     checksum::Expected,
-    error::{
-        Reason,
-        Stop, //
-    },
+    error::Stop,
     few::Few,
     safe::{
         btrfs::extent_lock::ExtentLock,
         patience::Patience,
-        private::PrivateBuffer,
+        private::{
+            Filled,
+            PrivateBuffer, //
+        },
         user_pages::UserPages,
         vecs::Vecs, //
     },
@@ -170,12 +170,11 @@ impl Fetches {
         }
     }
 
-    /// Returns what is in a private buffer, now that it has arrived.
-    pub(crate) fn bytes(&mut self, buffer: usize) -> Result<&[u8], Stop> {
-        self.buffers
-            .as_mut_slice()
-            .get_mut(buffer)
-            .map(PrivateBuffer::bytes)
-            .ok_or_else(|| Reason::Mapping.into())
+    /// Returns the private buffers, now that all has arrived in them, and the checksums.
+    pub(crate) fn arrived(&mut self) -> (Filled<'_>, Option<&Expected>) {
+        (
+            Filled::new(self.buffers.as_mut_slice()),
+            self.expected.as_ref(),
+        )
     }
 }

@@ -22,6 +22,8 @@ use kernel::{
 pub(crate) struct Resources {
     /// Where asynchronous reads are brought to their end. Dropped first: that waits for its work.
     pub(crate) queue: Queue,
+    /// Where extents are decompressed by more than one CPU.
+    pub(crate) helpers: Queue,
     /// The bios of all reads.
     #[pin]
     pub(crate) pool: BioPool,
@@ -39,6 +41,7 @@ impl Resources {
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             queue: Queue::new(c"btrfs_dio")?,
+            helpers: Queue::unbound(c"btrfs_dio_decode")?,
             pool <- BioPool::new(),
             decoders <- Decoders::new(),
             budget: Budget::new()?,

@@ -83,6 +83,7 @@ bool bdio_iter_will_pin(const struct iov_iter *iter);
 const struct iovec *bdio_iter_iov(const struct iov_iter *iter);
 bool bdio_inode_trylock_shared(struct inode *inode);
 bool bdio_range_needs_writeback(struct inode *inode, loff_t start, loff_t end);
+pgoff_t bdio_wait_folio(struct inode *inode, pgoff_t index);
 ssize_t bdio_read_sync(const struct kiocb *of, struct iov_iter *iter, loff_t pos);
 void bdio_complete(struct kiocb *iocb, long result);
 
@@ -166,6 +167,10 @@ void bdio_trace_read_end(const struct inode *inode, loff_t offset, size_t length
 /* workqueue.c */
 struct workqueue_struct *bdio_alloc_workqueue(const char *name);
 void bdio_init_work(struct work_struct *work, void (*func)(struct work_struct *work));
+void bdio_init_work_on_stack(struct work_struct *work,
+			     void (*func)(struct work_struct *work));
+void bdio_destroy_work_on_stack(struct work_struct *work);
+struct workqueue_struct *bdio_alloc_unbound_workqueue(const char *name);
 bool bdio_queue_work(struct workqueue_struct *queue, struct work_struct *work);
 
 #endif /* BTRFS_DIO_HELPERS_H */

@@ -13,6 +13,22 @@ void bdio_init_work(struct work_struct *work, void (*func)(struct work_struct *w
 	INIT_WORK(work, func);
 }
 
+void bdio_init_work_on_stack(struct work_struct *work,
+			     void (*func)(struct work_struct *work))
+{
+	INIT_WORK_ONSTACK(work, func);
+}
+
+void bdio_destroy_work_on_stack(struct work_struct *work)
+{
+	destroy_work_on_stack(work);
+}
+
+struct workqueue_struct *bdio_alloc_unbound_workqueue(const char *name)
+{
+	return alloc_workqueue("%s", WQ_MEM_RECLAIM | WQ_UNBOUND, 0, name);
+}
+
 bool bdio_queue_work(struct workqueue_struct *queue, struct work_struct *work)
 {
 	return queue_work(queue, work);
