@@ -28,6 +28,7 @@ use kernel::{
 };
 
 const EXTENT_BIT: u32 = 1 << bindings::__EXTENT_LOCKED_BIT;
+const DELALLOC: u32 = 1 << bindings::__EXTENT_DELALLOC_BIT;
 const DIO_BIT: u32 = 1 << bindings::__EXTENT_DIO_LOCKED_BIT;
 
 /// What else is locked beside the extents.
@@ -80,6 +81,7 @@ impl<'a> ExtentLock<'a> {
             .and_then(|end| end.checked_sub(1))
             .filter(|end| *end >= start)
             .ok_or(EINVAL)?;
+        let mut settled = !inode.is_compressing();
         for _ in 0..tries {
             let mut lock = Self {
                 inode,
@@ -105,7 +107,16 @@ impl<'a> ExtentLock<'a> {
                 )
             };
             if ordered.is_null() {
-                return Ok(Some(lock));
+                if settled || !lock.is_pending() {
+                    return Ok(Some(lock));
+                }
+                drop(lock);
+                if patience == Patience::Nowait {
+                    return Err(EAGAIN);
+                }
+                settled = true;
+                inode.wait_for_folios(start, end);
+                continue;
             }
             drop(lock);
             if patience == Patience::Nowait {
@@ -121,6 +132,21 @@ impl<'a> ExtentLock<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// Returns whether there is data in the range that is to be written, and not in an ordered
+    /// extent yet: written to a mapping since it was written back, or in the hands of the threads
+    /// that compress.
+    ///
+    /// These take a large folio in pieces, and make the first one's ordered extent, and the folio
+    /// one under writeback, long before the last one's. Writing back once more does not wait for
+    /// them then: the folio is not dirty any more. But they keep it locked.
+    fn is_pending(&self) -> bool {
+        // SAFETY: The inode is valid, and so is its tree.
+        unsafe {
+            let tree = &raw mut (*self.inode.as_raw()).io_tree;
+            bindings::btrfs_test_range_bit_exists(tree, self.start, self.end, DELALLOC)
+        }
     }
 
     /// Sets a bit on the range, waiting for whoever has it.

@@ -18,6 +18,7 @@ use kernel::{
     bindings as kbindings,
     container_of,
     error::to_result,
+    page::PAGE_SIZE,
     prelude::*,
     types::NotThreadSafe, //
 };
@@ -101,6 +102,27 @@ impl<'a> Inode<'a> {
         self.flags() & bindings::BTRFS_INODE_NODATACOW != 0
     }
 
+    /// Returns whether data of the file has been given to the threads that compress, ever since it
+    /// was opened.
+    pub(super) fn is_compressing(self) -> bool {
+        // SAFETY: By the type invariants the inode is valid.
+        unsafe { bindings::bdio_has_async_extent(self.as_raw()) }
+    }
+
+    /// Waits until nobody has a folio of the bytes from `start` to `last` locked. No extent bit may
+    /// be held. Sleeps.
+    pub(super) fn wait_for_folios(self, start: u64, last: u64) {
+        // CAST: Widening; `usize` on 64 bits.
+        let page = PAGE_SIZE as u64;
+        let (mut index, last) = (start / page, last / page);
+        while index <= last {
+            // SAFETY: By the type invariants the inode is valid.
+            // CAST: As above.
+            let next = unsafe { bindings::bdio_wait_folio(self.as_vfs(), index as usize) };
+            index = index.saturating_add(1).max(next as u64);
+        }
+    }
+
     fn flags(self) -> u32 {
         // SAFETY: By the type invariants the inode is valid. The flags looked at change only while
         // the file is empty.
@@ -166,9 +188,7 @@ impl<'a> DioCount<'a> {
     ///
     /// Rule: `btrfs_dio_iomap_begin()`, fs/btrfs/direct-io.c. No extent bit may be held. Sleeps.
     pub(crate) fn write_back_compressed(&self, start: u64, len: u64, patience: Patience) -> Result {
-        // SAFETY: By the type invariants the inode is valid.
-        let some = unsafe { bindings::bdio_has_async_extent(self.inode.as_raw()) };
-        if patience == Patience::Nowait || !some {
+        if patience == Patience::Nowait || !self.inode.is_compressing() {
             return Ok(());
         }
         let Some((start, end)) = bounds(start, len) else {

@@ -86,6 +86,21 @@ bool bdio_range_needs_writeback(struct inode *inode, loff_t start, loff_t end)
 	return filemap_range_needs_writeback(inode->i_mapping, start, end);
 }
 
+/* Waits until nobody has the folio at @index locked; returns what comes next. */
+pgoff_t bdio_wait_folio(struct inode *inode, pgoff_t index)
+{
+	struct folio *folio = filemap_get_folio(inode->i_mapping, index);
+	pgoff_t next;
+
+	if (IS_ERR(folio))
+		return index + 1;
+	folio_lock(folio);
+	folio_unlock(folio);
+	next = folio_next_index(folio);
+	folio_put(folio);
+	return next;
+}
+
 /* Reads from the file of an iocb, which itself is left alone. */
 ssize_t bdio_read_sync(const struct kiocb *of, struct iov_iter *iter, loff_t pos)
 {
