@@ -8,19 +8,21 @@
 //! declined goes on in btrfs as if the module were not there, and is counted by reason; nothing
 //! falls back silently. A read that is served flows one way through these files:
 //!
-//! | file            | what happens there                                                         |
-//! |-----------------|----------------------------------------------------------------------------|
-//! | [`hook`]        | btrfs calls us; the read is admitted, or declined with a reason            |
-//! | [`request`]     | the read as a whole: size, write-back, windows, its one result             |
-//! | [`window`]      | one window: lock, plan, submit, wait, check                                |
-//! | [`plan`]        | range of the file -> segments by kind of extent, under the extent lock     |
-//! | [`inline`]      | data in the metadata, and [`hole`]: no data                                |
-//! | [`checksum`]    | expected values looked up; computed and compared when data has arrived     |
-//! | [`stripe`]      | logical address -> stripe of a chunk, and [`mirror`]: which copy           |
-//! | [`bio`]         | runs on devices -> bios, submitted together                                |
-//! | [`cache`]       | decompressed extents, for who reads them piece by piece                    |
-//! | [`completion`]  | what makes data that has arrived the right data                            |
-//! | [`stats`]       | what happened, for people                                                  |
+//! | file            | what happens there                                                           |
+//! |-----------------|------------------------------------------------------------------------------|
+//! | [`hook`]        | btrfs calls us; the read is admitted, or declined with a reason              |
+//! | [`request`]     | the read as a whole: size, write-back, windows, its one result               |
+//! | [`asynchronous`]| a read whose caller does not wait: issued, landed, completed                 |
+//! | [`window`]      | one window: lock, plan, submit, wait, finish, or try again                   |
+//! | [`plan`]        | [`range`] of the file -> segments by kind of extent, under the extent lock   |
+//! | [`fetch`]       | what is read from devices, into whose memory; [`budget`]: how much of ours   |
+//! | [`checksum`]    | expected values looked up; computed and compared when data has arrived       |
+//! | [`stripe`]      | logical address -> stripe of a chunk, and [`mirror`]: which copy             |
+//! | [`bio`]         | fetches -> runs on devices -> bios, submitted together                       |
+//! | [`completion`]  | what makes data that has arrived the right data                              |
+//! | [`delivery`]    | what we write to the caller's memory: [`hole`], [`inline`], [`compressed`]   |
+//! | [`cache`]       | decompressed extents, for who reads them piece by piece                      |
+//! | [`stats`]       | what happened, for people                                                    |
 //!
 //! # What is guaranteed
 //!
@@ -31,9 +33,14 @@
 //!   folio locks, under it.
 //! * The extents of a window are mapped, and their checksums looked up, under the extent lock, with
 //!   no ordered extent in the range, and before the hold on the devices is taken.
-//! * The module writes to no device, and to no memory but the caller's buffer.
-//! * One read has at most [`request::WINDOW`] bytes of the caller's memory pinned, a bio for each
-//!   run of these on a device, and less than 256 KiB of memory beside, whatever its length.
+//! * The module writes to no device, and to no memory but the caller's buffer and its own.
+//! * One read has at most [`request::WINDOW`] bytes of the caller's memory pinned, or
+//!   [`request::LARGEST`] if its caller does not or may not wait; a bio for each run of these on a
+//!   device; at most [`budget::WINDOW`] of private memory, of which there is a limit for all reads;
+//!   and less than 1 MiB of memory beside, whatever its length.
+//! * A read whose caller does not wait is completed once, and nothing of iocb, file or filesystem is
+//!   touched after that.
+//! * A read that may not wait is answered as a whole, or not at all.
 //! * The module can be unloaded at any moment, unless somebody has its file in debugfs open: reads
 //!   that run are waited for.
 //!
