@@ -53,6 +53,8 @@ pub struct Arena {
     pub mixed: bool,
     /// Readers use every engine, also without waiting, and read parts of blocks.
     pub every_way: bool,
+    /// Somebody brings pages into the cache: direct writes then write through it.
+    pub cached: bool,
     pub readers: u64,
 }
 
@@ -137,6 +139,7 @@ impl Arena {
             cut: false,
             mixed: false,
             every_way: false,
+            cached: true,
             readers: 2,
             path,
         };
@@ -317,6 +320,25 @@ impl Arena {
         })
     }
 
+    /// Which words of a mix are of which version, for whoever has to explain it.
+    fn parts(&self, i: usize, first: usize, bytes: &[u8], low: u64, high: u64) -> String {
+        let mut parts = String::new();
+        let mut last = None;
+        for (w, got) in bytes.chunks_exact(8).enumerate() {
+            let word = first + w;
+            let mut versions =
+                (low.saturating_sub(2)..=high.min(low + SPAN)).filter(|v| v & 1 == 1);
+            let is = |v: &u64| self.version(i, *v).word(word).to_le_bytes() == got;
+            let found = versions.find(is);
+            // The first words are those of every version, but one.
+            if found != last && word > 1 && parts.len() < 400 {
+                parts += &format!(" {word}:{}", found.map_or("?".into(), |v| v.to_string()));
+                last = found;
+            }
+        }
+        parts
+    }
+
     /// Reads and checks what comes. In what it is not as a read served directly
     /// has to be, if in anything.
     fn read(&self, file: &File, region: &mut Region, wanted: &Wanted) -> Result<Option<String>> {
@@ -371,7 +393,12 @@ impl Arena {
             };
             match verdict {
                 Ok(true) => {}
-                Ok(false) => unclean = Some(format!("{wanted}: block {i} is a mix")),
+                Ok(false) => {
+                    let parts = self.parts(i, at % BLOCK / 8, bytes, low, high);
+                    unclean = Some(format!(
+                        "{wanted}: block {i} is a mix, {low}..={high}: {parts}"
+                    ));
+                }
                 Err(why) => bail!("{wanted}: {why}"),
             }
             at = end;
@@ -418,7 +445,7 @@ fn reader(arena: &Arena, mut rng: SmallRng, stop: &AtomicBool) -> Result<Tally> 
     while !stop.load(SeqCst) {
         let (first, count) = arena.range(&mut rng, LARGEST);
         // Now and then somebody else brings pages into the cache.
-        let cached = rng.random_range(0..16) == 0;
+        let cached = arena.cached && rng.random_range(0..16) == 0;
         let file = if cached { &buffered } else { &direct };
         let mut wanted = Wanted::blocks(first, count);
         if arena.every_way && !cached {

@@ -153,7 +153,10 @@ fn write_directly(arena: &Arena, file: &File, rng: &mut SmallRng) -> Result<()> 
 }
 
 fn overwrite_direct(env: &Env, csum: Csum) -> Result<()> {
-    let (mut fs, arena) = make(env, csum)?;
+    let (mut fs, mut arena) = make(env, csum)?;
+    // What the page cache writes in place, no lock keeps from readers, and a
+    // device may split their requests in the midst of a block.
+    arena.cached = csum != Csum::NoCow;
     let file = open_direct_rw(&arena.path)?;
     race::run(env, &arena, SECONDS, |_, rng| {
         write_directly(&arena, &file, rng)
