@@ -165,7 +165,10 @@ impl Cargo for InFlight {
             Err(Stop::Fail(error)) => Err(error),
             // Who reads on counts that as a read.
             partly => {
-                let result = read.read_on(partly.unwrap_or(0));
+                let done = partly.unwrap_or(0);
+                // CAST: Widening.
+                stats::add(Counter::Bytes, done as u64);
+                let result = read.read_on(done);
                 trace::read_end(read.file(), read.pos(), read.len(), result);
                 read.complete(result);
                 return;

@@ -85,7 +85,12 @@ pub(crate) fn serve(
     }
     let later = !read.is_sync() && at_once;
     let whole = later || manner.patience == Patience::Nowait;
-    let most = if whole { LARGEST } else { WINDOW };
+    let most = if whole {
+        // With what lies before it in its first block: it must not be cut.
+        LARGEST.saturating_add(block)
+    } else {
+        WINDOW
+    };
     // Before any lock: this may fault, and what it faults in may be this file.
     let first = pin(read, memory_for(pos, likely, count, most, block)?, &manner)?;
 

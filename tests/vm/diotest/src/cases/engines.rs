@@ -254,6 +254,9 @@ fn longest(env: &Env) -> Result<()> {
         ] {
             subject.read(&Request::pread(0, len).via(Via::Async(engine)))?;
         }
+        // It begins in the midst of a block, and so touches one more.
+        let request = Request::pread(512, LONGEST_QUEUED);
+        subject.read(&request.via(Via::Async(engine)))?;
     }
     Ok(())
 }
