@@ -11,7 +11,7 @@ use crate::model::{clone_range, dedupe_range};
 use crate::packed;
 use crate::race::{self, Arena, open_direct_rw, write_at};
 use crate::sys;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rand::{RngExt, rngs::SmallRng};
 use std::fs::File;
 use std::path::Path;
@@ -48,7 +48,8 @@ impl Writer<'_> {
         let (first, count) = arena.range(rng, 40);
         let (offset, len) = (first as u64 * B, count as u64 * B);
         let mapped = self.mapped.as_mut();
-        match (rng.random_range(0..10), mapped) {
+        let what = rng.random_range(0..10);
+        let changed = match (what, mapped) {
             (0 | 1, _) => arena.write(first, count, |bytes| write_at(file, bytes, offset)),
             (2 | 3, _) => {
                 let mut region = Region::new(count * BLOCK)?;
@@ -85,7 +86,8 @@ impl Writer<'_> {
                 Ok(())
             }),
             _ => Ok(file.sync_all()?),
-        }
+        };
+        changed.with_context(|| format!("change {what} at={offset} length={len}"))
     }
 }
 
