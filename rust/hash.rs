@@ -47,6 +47,17 @@ impl Algorithm {
         }
     }
 
+    /// Returns whether a digest is the one expected, of which there are as many bytes as a digest
+    /// has.
+    pub(crate) fn matches(self, digest: &Digest, expected: &[u8]) -> bool {
+        // By cases, so that each has a length that is known beforehand.
+        match self {
+            Self::Crc32c => digest.first_chunk::<4>() == expected.first_chunk(),
+            Self::Xxhash64 => digest.first_chunk::<8>() == expected.first_chunk(),
+            Self::Sha256 | Self::Blake2b => Some(digest) == expected.first_chunk(),
+        }
+    }
+
     /// Hashes `len` bytes at `data`.
     ///
     /// The memory may change meanwhile (it belongs to a user): the digest is then that of no

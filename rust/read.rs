@@ -399,11 +399,16 @@ impl AsyncRead {
                 .is_some_and(UserPages::may_drop_anywhere)
     }
 
-    /// Completes the read with `result`, bytes or an error. Task context, may sleep, unless
-    /// [`Self::may_complete_anywhere`] says otherwise.
-    pub(crate) fn complete(mut self, result: Result<usize>) {
-        self.end(result);
-        core::mem::forget(self);
+    /// Completes the read in `slot`, if there is one, with `result`, bytes or an error; then there is
+    /// none. Task context, may sleep, unless [`Self::may_complete_anywhere`] says otherwise.
+    pub(crate) fn complete(slot: &mut Option<Self>, result: Result<usize>) {
+        if let Some(read) = slot {
+            read.end(result);
+            // SAFETY: The reference is valid. What is overwritten without being dropped has been
+            // completed, and owns nothing any more. It is not moved out: this is in the path of
+            // each read.
+            unsafe { core::ptr::from_mut(slot).write(None) }
+        }
     }
 
     fn end(&mut self, result: Result<usize>) {

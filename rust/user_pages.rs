@@ -30,14 +30,14 @@ const FEW: usize = 6;
 ///
 /// # Invariants
 ///
-/// * Each of the first `nr` vectors of `many`, or of `few` if that has no capacity, describes memory
-///   of one folio that is valid until this is dropped, and has a length.
+/// * Each of the first `nr` vectors of `many`, or of `few` if there is none, describes memory of one
+///   folio that is valid until this is dropped, and has a length.
 /// * `len` is the sum of their lengths.
 /// * If `pinned`, each page of these carries a pin that is ours.
 pub(crate) struct UserPages<'r> {
     few: [kbindings::bio_vec; FEW],
     /// Used instead, if `few` has not room for as many as there can be.
-    many: KVVec<kbindings::bio_vec>,
+    many: Option<KVVec<kbindings::bio_vec>>,
     nr: u16,
     len: usize,
     pinned: bool,
@@ -69,7 +69,7 @@ impl<'r> UserPages<'r> {
         let iter = read.iter();
         let mut pages = Self {
             few: [kbindings::bio_vec::default(); FEW],
-            many: KVVec::new(),
+            many: None,
             nr: 0,
             len: 0,
             // SAFETY: `DirectRead` guarantees a valid iterator.
@@ -81,8 +81,8 @@ impl<'r> UserPages<'r> {
         let (room, most) = if most_u16 as usize <= FEW {
             (pages.few.as_mut_ptr(), FEW as u16)
         } else {
-            pages.many = KVVec::with_capacity(most_u16 as usize, patience.gfp())?;
-            (pages.many.as_mut_ptr(), most_u16)
+            let many = KVVec::with_capacity(most_u16 as usize, patience.gfp())?;
+            (pages.many.insert(many).as_mut_ptr(), most_u16)
         };
         while pages.len < want {
             if pages.nr == most {
@@ -126,10 +126,9 @@ impl<'r> UserPages<'r> {
 
     /// Returns the vectors, for an iterator over them.
     pub(super) fn as_bvecs(&self) -> &[kbindings::bio_vec] {
-        let first = if self.many.capacity() == 0 {
-            self.few.as_ptr()
-        } else {
-            self.many.as_ptr()
+        let first = match &self.many {
+            Some(many) => many.as_ptr(),
+            None => self.few.as_ptr(),
         };
         // SAFETY: By the type invariants the first `nr` vectors are initialised.
         unsafe { core::slice::from_raw_parts(first, usize::from(self.nr)) }

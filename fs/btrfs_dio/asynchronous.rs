@@ -86,13 +86,13 @@ pub(crate) fn issue<'r>(
 ) -> Result<Issued, Stop> {
     let mut attempt = Attempt::first(manner);
     let mut ticket = Ticket::new(
-        || InFlight {
+        init!(InFlight {
             read: None,
             plan: Plan::new(range),
             range: *range,
             manner: *manner,
             placement: Placement::Direct,
-        },
+        }),
         manner.patience.gfp(),
     )
     .map_err(Stop::from_mapping)?;
@@ -144,18 +144,21 @@ impl Cargo for InFlight {
         if !completion::is_right(&mut self.plan, pages) {
             return false;
         }
-        if let Some(read) = self.read.take_if(|read| read.may_complete_anywhere()) {
+        let may = self
+            .read
+            .as_mut()
+            .is_some_and(AsyncRead::may_complete_anywhere);
+        if may {
             self.plan.tally.note();
             self.plan.release();
-            complete(read, Ok(self.range.valid));
-            return true;
+            complete(&mut self.read, Ok(self.range.valid));
         }
-        false
+        may
     }
 
     fn land(&mut self, resources: &Resources, status: Result) {
         let done = self.finish(resources, status);
-        let Some(mut read) = self.read.take() else {
+        let Some(read) = &mut self.read else {
             return;
         };
         // What it holds is of the filesystem, which the read keeps.
@@ -170,23 +173,25 @@ impl Cargo for InFlight {
                 stats::add(Counter::Bytes, done as u64);
                 let result = read.read_on(done);
                 trace::read_end(read.file(), read.pos(), read.len(), result);
-                read.complete(result);
+                AsyncRead::complete(&mut self.read, result);
                 return;
             }
         };
-        complete(read, result);
+        complete(&mut self.read, result);
     }
 }
 
 /// Completes a read that we have served. Any context that the read may be completed in.
-fn complete(read: AsyncRead, result: Result<usize>) {
+fn complete(read: &mut Option<AsyncRead>, result: Result<usize>) {
     stats::count(Counter::Reads);
     if let Ok(bytes) = result {
         // CAST: Widening.
         stats::add(Counter::Bytes, bytes as u64);
     }
-    trace::read_end(read.file(), read.pos(), read.len(), result);
-    read.complete(result);
+    if let Some(read) = read {
+        trace::read_end(read.file(), read.pos(), read.len(), result);
+    }
+    AsyncRead::complete(read, result);
 }
 
 impl InFlight {

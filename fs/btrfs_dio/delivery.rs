@@ -85,7 +85,7 @@ pub(crate) struct Deliveries {
     /// The inline extent, if there is one, and memory to decompress it to.
     inline: Option<(InlineData, KVec<u8>)>,
     /// Memory to gather a block in, if the caller's is in smaller pieces.
-    scratch: KVec<u8>,
+    scratch: Option<KVec<u8>>,
 }
 
 impl Deliveries {
@@ -95,7 +95,7 @@ impl Deliveries {
         Self {
             list: Few::new(),
             inline: None,
-            scratch: KVec::new(),
+            scratch: None,
         }
     }
 
@@ -172,14 +172,15 @@ impl Deliveries {
             && fetches.expected.is_some()
             && fetches.list().iter().any(|fetch| direct(&fetch.memory))
         {
-            self.scratch = KVec::from_elem(0u8, range.block, attempt.manner.patience.gfp())?;
+            let gfp = attempt.manner.patience.gfp();
+            self.scratch = Some(KVec::from_elem(0u8, range.block, gfp)?);
         }
         Ok(())
     }
 
     /// Returns the memory to gather a block in; empty if no block is in pieces.
     pub(crate) fn scratch(&mut self) -> &mut [u8] {
-        &mut self.scratch
+        self.scratch.as_deref_mut().unwrap_or(&mut [])
     }
 
     /// Writes what does not come from devices. Task context.

@@ -14,8 +14,9 @@ use kernel::{
 pub(crate) struct Few<T> {
     /// `None` if there is no element, or more than one.
     one: Option<T>,
-    /// All elements, if there is more than one.
-    more: KVVec<T>,
+    /// All elements, if there is more than one. Not an empty vector: to drop one is to call the
+    /// allocator.
+    more: Option<KVVec<T>>,
 }
 
 impl<T> Few<T> {
@@ -24,39 +25,37 @@ impl<T> Few<T> {
     pub(crate) const fn new() -> Self {
         Self {
             one: None,
-            more: KVVec::new(),
+            more: None,
         }
     }
 
     /// Adds an element.
     pub(crate) fn push(&mut self, value: T, gfp: Flags) -> Result<(), AllocError> {
-        if self.more.is_empty() {
-            match self.one.take() {
-                None => {
-                    self.one = Some(value);
-                    return Ok(());
-                }
-                Some(first) => self.more.push(first, gfp)?,
-            }
+        if let Some(more) = &mut self.more {
+            return more.push(value, gfp);
         }
-        self.more.push(value, gfp)
+        let Some(first) = self.one.take() else {
+            self.one = Some(value);
+            return Ok(());
+        };
+        let more = self.more.insert(KVVec::new());
+        more.push(first, gfp)?;
+        more.push(value, gfp)
     }
 
     /// Returns all elements.
     pub(crate) fn as_slice(&self) -> &[T] {
-        if self.more.is_empty() {
-            self.one.as_slice()
-        } else {
-            &self.more
+        match &self.more {
+            Some(more) => more,
+            None => self.one.as_slice(),
         }
     }
 
     /// Returns all elements, to be changed.
     pub(crate) fn as_mut_slice(&mut self) -> &mut [T] {
-        if self.more.is_empty() {
-            self.one.as_mut_slice()
-        } else {
-            &mut self.more
+        match &mut self.more {
+            Some(more) => more,
+            None => self.one.as_mut_slice(),
         }
     }
 }

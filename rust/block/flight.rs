@@ -57,15 +57,17 @@ pub(crate) struct Ticket<T: Cargo>(KBox<Flight<T>>);
 impl<T: Cargo> Ticket<T> {
     /// Allocates, and makes the cargo where it stays. `ENOMEM`.
     #[inline(always)]
-    pub(crate) fn new(cargo: impl FnOnce() -> T, gfp: Flags) -> Result<Self> {
+    pub(crate) fn new(cargo: impl Init<T>, gfp: Flags) -> Result<Self> {
         let mut memory = KBox::<Flight<T>>::new_uninit(gfp)?;
         let flight = memory.as_mut_ptr();
         // SAFETY: All fields of memory that is ours alone are written, but for those that need not
-        // be initialised.
+        // be initialised; the initialiser does not fail.
         unsafe {
             (&raw mut (*flight).passage).write(None);
-            (&raw mut (*flight).cargo).write(cargo());
-            Ok(Self(memory.assume_init()))
+            match cargo.__init(&raw mut (*flight).cargo) {
+                Ok(()) => Ok(Self(memory.assume_init())),
+                Err(never) => match never {},
+            }
         }
     }
 
