@@ -12,6 +12,7 @@ pub(crate) mod device;
 pub(crate) mod extent_lock;
 pub(crate) mod extent_map;
 pub(crate) mod fs;
+pub(crate) mod glance;
 pub(crate) mod hook;
 pub(crate) mod inline_item;
 pub(crate) mod inode;

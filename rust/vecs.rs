@@ -37,6 +37,18 @@ impl Piece<'_> {
     }
 }
 
+/// A stretch of memory in pieces, for a bio.
+///
+/// # Invariants
+///
+/// Behind the first `within` bytes of the first, the vectors describe at least `len` bytes, of which
+/// there is one or more; and `within` is less than the length of the first.
+pub(crate) struct Span<'p> {
+    pub(super) vecs: &'p [bindings::bio_vec],
+    pub(super) within: u32,
+    pub(super) len: u32,
+}
+
 /// A place in memory that comes in pieces.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Cursor {
@@ -112,25 +124,42 @@ impl<'p> Vecs<'p> {
             *cursor = Cursor::default();
         }
         while cursor.at < at {
+            let Some(vec) = self.0.get(cursor.vec) else {
+                return;
+            };
+            // CAST: Widening.
+            let there = vec.bv_len.saturating_sub(cursor.within);
             let left = at.saturating_sub(cursor.at);
-            if self.next_piece(cursor, left).is_none() {
+            if left < there as usize {
+                // CAST: Less than `there`.
+                cursor.within = cursor.within.saturating_add(left as u32);
+                cursor.at = at;
                 return;
             }
+            cursor.at = cursor.at.saturating_add(there as usize);
+            cursor.vec = cursor.vec.saturating_add(1);
+            cursor.within = 0;
         }
     }
 
-    /// Returns how many of the `max` bytes from `cursor` on are in the first `most` pieces, and in
-    /// how many.
-    pub(crate) fn measure(self, mut cursor: Cursor, max: usize, most: usize) -> (usize, usize) {
-        let (mut bytes, mut pieces) = (0usize, 0usize);
-        while pieces < most {
-            let Some(piece) = self.next_piece(&mut cursor, max.saturating_sub(bytes)) else {
-                break;
-            };
-            bytes = bytes.saturating_add(piece.len());
-            pieces = pieces.saturating_add(1);
+    /// Returns the next `len` bytes, and moves the cursor past them. `None` if there are not as many,
+    /// or none, or 4 GiB or more.
+    pub(crate) fn span(self, cursor: &mut Cursor, len: usize) -> Option<Span<'p>> {
+        if self.0.get(cursor.vec)?.bv_len == cursor.within {
+            cursor.vec = cursor.vec.saturating_add(1);
+            cursor.within = 0;
         }
-        (bytes, pieces)
+        let vecs = self.0.get(cursor.vec..)?;
+        let within = cursor.within;
+        let size = u32::try_from(len).ok().filter(|size| *size > 0)?;
+        let end = cursor.at.checked_add(len)?;
+        self.seek(cursor, end);
+        // INVARIANT: The cursor got there, through memory of these vectors.
+        (cursor.at == end).then_some(Span {
+            vecs,
+            within,
+            len: size,
+        })
     }
 
     /// Sets `bytes` from `cursor` on to 0, and moves the cursor past them.

@@ -20,16 +20,14 @@ use crate::{
     safe::{
         block::{
             batch::Submitter,
-            bio::{
-                ReadBio,
-                MAX_PIECES, //
-            },
+            bio::ReadBio,
             plug::plugged,
             pool::BioPool, //
         },
         btrfs::{
             chunk::{
                 ChunkMap,
+                KeepsDevices,
                 Shape,
                 Stripe, //
             },
@@ -38,7 +36,6 @@ use crate::{
                 DeviceHold,
                 OpenDevice, //
             },
-            extent_lock::ExtentLock,
         },
         user_pages::UserPages,
         vecs::{
@@ -56,10 +53,7 @@ use crate::{
     },
     window::Manner, //
 };
-use kernel::{
-    page::PAGE_SIZE,
-    prelude::*, //
-};
+use kernel::prelude::*;
 
 /// A stretch of a window that lies together on a device, and in memory. In bytes.
 pub(crate) struct Run {
@@ -77,10 +71,11 @@ struct Last<'h> {
     device: Option<Device<'h>>,
 }
 
-/// Finds the runs of what a window fetches. Under the extent lock and a hold on the devices.
+/// Finds the runs of what a window fetches, whose extents are known under `keeper`, and with a hold
+/// on the devices.
 pub(crate) fn map(
     fetches: &Fetches,
-    lock: &ExtentLock<'_>,
+    keeper: &impl KeepsDevices,
     hold: &DeviceHold<'_>,
     manner: &Manner,
 ) -> Result<Few<Run>, Stop> {
@@ -90,7 +85,7 @@ pub(crate) fn map(
         device: None,
     };
     for fetch in fetches.list() {
-        map_fetch(fetch, lock, hold, manner, &mut last, &mut runs)?;
+        map_fetch(fetch, keeper, hold, manner, &mut last, &mut runs)?;
     }
     Ok(runs)
 }
@@ -98,7 +93,7 @@ pub(crate) fn map(
 /// Adds the runs of a fetch.
 fn map_fetch<'h>(
     fetch: &Fetch,
-    lock: &'h ExtentLock<'_>,
+    keeper: &'h impl KeepsDevices,
     hold: &'h DeviceHold<'_>,
     manner: &Manner,
     last: &mut Last<'h>,
@@ -115,7 +110,7 @@ fn map_fetch<'h>(
         let (map, shape) = match last.chunk.take().filter(|(_, s)| contains(s, address)) {
             Some(known) => known,
             None => {
-                let map = ChunkMap::get(lock, hold, address).map_err(Stop::from_mapping)?;
+                let map = ChunkMap::get(keeper, hold, address).map_err(Stop::from_mapping)?;
                 let shape = map.shape();
                 (map, shape)
             }
@@ -201,8 +196,8 @@ pub(crate) fn submit<'p>(
     pages: &'p UserPages<'_>,
     ioprio: u16,
 ) {
-    plugged(|| {
-        let mut callers = Cursor::default();
+    let mut callers = Cursor::default();
+    let mut submit_all = || {
         for run in runs {
             let mut private = Cursor::default();
             let cursor = match run.memory {
@@ -218,10 +213,15 @@ pub(crate) fn submit<'p>(
                 return;
             }
         }
-    });
+    };
+    match runs {
+        // One bio has nothing to wait for.
+        [_] => submit_all(),
+        _ => plugged(submit_all),
+    }
 }
 
-/// Submits the bios of a run: one, unless its memory is in more pieces than a bio can have.
+/// Submits the bio of a run.
 fn submit_run<'p>(
     submitter: Submitter<'_, 'p>,
     pool: &'p BioPool,
@@ -232,33 +232,8 @@ fn submit_run<'p>(
 ) -> Result {
     let (Memory::Caller { at } | Memory::Private { at, .. }) = run.memory;
     vecs.seek(cursor, at);
-    let mut done = 0usize;
-    while done < run.len {
-        let left = run.len.saturating_sub(done);
-        // CAST: Widening.
-        let physical = run.physical.checked_add(done as u64).ok_or(EINVAL)?;
-        let (reach, pieces) = vecs.measure(*cursor, left, MAX_PIECES);
-        // Pieces may be shorter than what a device reads at a time: the bio has to end where a
-        // piece of the largest size would that a device may have.
-        let whole = if reach < left {
-            reach.saturating_sub(reach % PAGE_SIZE)
-        } else {
-            reach
-        };
-        if whole == 0 {
-            return Err(EINVAL);
-        }
-        let mut bio = ReadBio::new(pool, &run.device, physical, pieces, ioprio)?;
-        let mut filled = 0usize;
-        while let Some(piece) = vecs.next_piece(cursor, whole.saturating_sub(filled)) {
-            if !bio.add(piece) {
-                return Err(EINVAL);
-            }
-            filled = filled.saturating_add(piece.len());
-        }
-        submitter.submit(bio);
-        stats::count(Counter::Bios);
-        done = done.saturating_add(filled);
-    }
+    let span = vecs.span(cursor, run.len).ok_or(EINVAL)?;
+    submitter.submit(ReadBio::new(pool, &run.device, run.physical, span, ioprio)?);
+    stats::count(Counter::Bios);
     Ok(())
 }

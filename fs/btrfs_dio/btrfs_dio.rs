@@ -17,6 +17,7 @@
 //! | [`plan`]        | [`range`] of the file -> segments by kind of extent, under the extent lock   |
 //! | [`fetch`]       | what is read from devices, into whose memory; [`budget`]: how much of ours   |
 //! | [`checksum`]    | expected values looked up; computed and compared when data has arrived       |
+//! | [`checksum_cache`] | expected values that have been looked up, for who reads little at a time  |
 //! | [`stripe`]      | logical address -> stripe of a chunk, and [`mirror`]: which copy             |
 //! | [`bio`]         | fetches -> runs on devices -> bios, submitted together                       |
 //! | [`completion`]  | what makes data that has arrived the right data                              |
@@ -58,6 +59,7 @@ mod bio;
 mod budget;
 mod cache;
 mod checksum;
+mod checksum_cache;
 mod completion;
 mod compressed;
 mod delivery;
@@ -93,6 +95,10 @@ module! {
         decoded_cache_kib: u32 {
             default: crate::cache::DEFAULT_LIMIT_KIB,
             description: "Memory for decompressed extents in KiB, 0 for none",
+        },
+        checksum_cache_kib: u32 {
+            default: crate::checksum_cache::DEFAULT_SIZE_KIB,
+            description: "Memory for checksums that were looked up in KiB, 0 for none",
         },
     },
 }

@@ -3,6 +3,11 @@
 //! Checksums: what they should be, and whether they are.
 
 use crate::{
+    checksum_cache::{
+        self,
+        ChecksumCache,
+        Key, //
+    },
     error::{
         Reason,
         Stop, //
@@ -15,12 +20,18 @@ use crate::{
         btrfs::{
             csum_tree,
             extent_lock::ExtentLock,
-            fs::FsInfo, //
+            extent_map::Space,
+            fs::FsInfo,
+            glance::Glance, //
         },
         hash::Algorithm,
         patience::Patience,
         user_pages::UserPages,
         vecs::Cursor, //
+    },
+    stats::{
+        self,
+        Counter, //
     },
 };
 use kernel::{
@@ -41,7 +52,7 @@ struct Digests {
     /// How many bytes of `few` are used, if `more` is not.
     len: usize,
     /// All of them, if they are more than `few` has room for.
-    more: KVVec<u8>,
+    more: Option<KVVec<u8>>,
 }
 
 /// Bytes of digests that need no memory beside: those of 64 KiB with CRC-32C.
@@ -52,7 +63,7 @@ impl Digests {
         Self {
             few: [0; FEW],
             len: 0,
-            more: KVVec::new(),
+            more: None,
         }
     }
 
@@ -60,32 +71,34 @@ impl Digests {
     fn extend(&mut self, bytes: usize, gfp: Flags) -> Result<&mut [u8], Stop> {
         let start = self.as_slice().len();
         let end = start.checked_add(bytes).ok_or(Reason::Mapping)?;
-        if self.more.is_empty() && end <= FEW {
+        if self.more.is_none() && end <= FEW {
             self.len = end;
             return Ok(self.few.get_mut(start..end).ok_or(Reason::Mapping)?);
         }
-        if self.more.is_empty() {
-            let few = self.few.get(..self.len).ok_or(Reason::Mapping)?;
-            self.more.extend_from_slice(few, gfp)?;
-        }
-        self.more.extend_with(bytes, 0, gfp)?;
-        Ok(self.more.get_mut(start..).ok_or(Reason::Mapping)?)
+        let more = match &mut self.more {
+            Some(more) => more,
+            none => {
+                let few = self.few.get(..self.len).ok_or(Reason::Mapping)?;
+                let mut more = KVVec::with_capacity(end, gfp)?;
+                more.extend_from_slice(few, gfp)?;
+                none.insert(more)
+            }
+        };
+        more.extend_with(bytes, 0, gfp)?;
+        Ok(more.get_mut(start..).ok_or(Reason::Mapping)?)
     }
 
     fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len);
-        // What is in `more` stays there, if there is something left of it.
-        self.more.truncate(len);
-        if len == 0 {
-            self.len = 0;
+        match &mut self.more {
+            Some(more) => more.truncate(len),
+            None => self.len = self.len.min(len),
         }
     }
 
     fn as_slice(&self) -> &[u8] {
-        if self.more.is_empty() {
-            self.few.get(..self.len).unwrap_or(&[])
-        } else {
-            &self.more
+        match &self.more {
+            Some(more) => more,
+            None => self.few.get(..self.len).unwrap_or(&[]),
         }
     }
 }
@@ -98,6 +111,140 @@ pub(crate) fn digests_len(len: usize, block: usize, digest_size: usize) -> Optio
     (len / block).checked_mul(digest_size)
 }
 
+/// Where checksums are looked up, and whether that may wait.
+pub(crate) struct Lookup<'l, 'a> {
+    pub(crate) lock: &'l ExtentLock<'a>,
+    /// `None` if the checksum tree itself is to be asked.
+    pub(crate) cache: Option<&'l ChecksumCache>,
+    pub(crate) patience: Patience,
+}
+
+/// What an entry of the cache has room for.
+#[derive(Clone, Copy)]
+struct Group {
+    /// Bytes of a block, and of a checksum.
+    block: usize,
+    size: usize,
+    /// Blocks of data.
+    blocks: usize,
+    /// Bytes of data.
+    len: u64,
+}
+
+impl Group {
+    fn new(block: usize, size: usize) -> Option<Self> {
+        let blocks = checksum_cache::ENTRY.checked_div(size)?;
+        // CAST: Widening.
+        let len = blocks.checked_mul(block)? as u64;
+        Some(Self {
+            block,
+            size,
+            blocks,
+            len,
+        })
+        .filter(|group| group.len > 0)
+    }
+
+    /// Returns the address of the group that a block is in, and how many blocks are before it there.
+    fn split(&self, logical: u64) -> (u64, usize) {
+        let rest = logical.checked_rem(self.len).unwrap_or(0);
+        (logical.saturating_sub(rest), self.count(rest))
+    }
+
+    /// Returns how many blocks `len` bytes are, if these are no more than a group has.
+    fn count(&self, len: u64) -> usize {
+        // CAST: Widening; and no more than `blocks`.
+        len.checked_div(self.block as u64).unwrap_or(0) as usize
+    }
+
+    /// Calls `f` for each group that blocks from `logical` on are in, until it returns `false`: with
+    /// their address, that of the group, how many blocks are before them there, and the room for
+    /// their checksums.
+    fn each(
+        &self,
+        logical: u64,
+        out: &mut [u8],
+        mut f: impl FnMut(u64, u64, usize, &mut [u8]) -> Result<bool>,
+    ) -> Result<bool> {
+        let (mut at, mut left) = (logical, out);
+        while !left.is_empty() {
+            let (start, first) = self.split(at);
+            let room = self.blocks.saturating_sub(first).saturating_mul(self.size);
+            let (now, later) = left.split_at_mut(left.len().min(room));
+            if !f(at, start, first, now)? {
+                return Ok(false);
+            }
+            at = start.saturating_add(self.len);
+            left = later;
+        }
+        Ok(true)
+    }
+}
+
+impl Lookup<'_, '_> {
+    /// Looks up the checksums of the blocks from `logical` on, which are in `space`. Returns `false`
+    /// if one is missing.
+    fn find(
+        &self,
+        space: &Space,
+        logical: u64,
+        block: usize,
+        size: usize,
+        out: &mut [u8],
+    ) -> Result<bool> {
+        let Some(cache) = self.cache.filter(|_| out.len() <= checksum_cache::ENTRY) else {
+            return self.search(space, logical, size, out);
+        };
+        let group = Group::new(block, size).ok_or(EINVAL)?;
+        let (fs, epoch) = (self.lock.inode().fs().id(), self.lock.epoch());
+        group.each(logical, out, |at, start, first, out| {
+            let key = Key::new(fs, epoch, start);
+            if cache.get(&key, first, size, out) {
+                stats::count(Counter::ChecksumHits);
+                return Ok(true);
+            }
+            stats::count(Counter::ChecksumMisses);
+            match self.search_near(cache, &key, space, &group, first, out) {
+                Some(()) => Ok(true),
+                None => self.search(space, at, size, out),
+            }
+        })
+    }
+
+    /// Looks up all checksums of a group that are in `space`, keeps them, and copies those from the
+    /// block of number `first` on. `None` if that fails: it need not if fewer are asked for.
+    fn search_near(
+        &self,
+        cache: &ChecksumCache,
+        key: &Key,
+        space: &Space,
+        group: &Group,
+        first: usize,
+        out: &mut [u8],
+    ) -> Option<()> {
+        let from = key.start.max(space.logical);
+        let end = key.start.checked_add(group.len)?;
+        let end = end.min(space.logical.checked_add(space.len)?);
+        let before = group.count(from.saturating_sub(key.start));
+        let count = group.count(end.checked_sub(from)?);
+        let mut all = [0u8; checksum_cache::ENTRY];
+        let all = all.get_mut(..count.checked_mul(group.size)?)?;
+        if !self.search(space, from, group.size, all).ok()? {
+            return None;
+        }
+        cache.insert(key, before, group.size, all);
+        let at = first.checked_sub(before)?.checked_mul(group.size)?;
+        let wanted = all.get(at..at.checked_add(out.len())?)?;
+        out.copy_from_slice(wanted);
+        Some(())
+    }
+
+    /// Searches the checksum tree.
+    fn search(&self, space: &Space, from: u64, size: usize, out: &mut [u8]) -> Result<bool> {
+        csum_tree::lookup(self.lock, from, space.generation, size, out, self.patience)
+    }
+}
+
 impl Expected {
     /// Makes an empty list.
     pub(crate) fn new(fs: FsInfo<'_>, block: usize) -> Result<Self, Stop> {
@@ -108,26 +255,51 @@ impl Expected {
         })
     }
 
-    /// Looks up the checksums of `len` bytes from `logical` on, of an extent of `generation`, and
-    /// adds them. Sleeps, unless `patience` forbids it.
+    /// Looks up the checksums of `len` bytes from `logical` on, which are in `space`, and adds them.
+    /// Sleeps, unless it must not.
     pub(crate) fn look_up(
         &mut self,
-        lock: &ExtentLock<'_>,
+        lookup: &Lookup<'_, '_>,
+        space: &Space,
         logical: u64,
         len: usize,
-        generation: u64,
-        patience: Patience,
     ) -> Result<(), Stop> {
         let size = self.algorithm.digest_size();
         let more = digests_len(len, self.block, size).ok_or(Reason::Mapping)?;
-        let out = self.digests.extend(more, patience.gfp())?;
-        let found = csum_tree::lookup(lock, logical, generation, size, out, patience)
+        let out = self.digests.extend(more, lookup.patience.gfp())?;
+        let found = lookup
+            .find(space, logical, self.block, size, out)
             .map_err(Stop::from_mapping)?;
         if found {
             Ok(())
         } else {
             Err(Reason::Checksum.into())
         }
+    }
+
+    /// Adds the checksums of `len` bytes from `logical` on, if all of them are known, and returns
+    /// whether they are. The bytes are of an extent at a glance. Does not sleep.
+    pub(crate) fn recall(
+        &mut self,
+        cache: &ChecksumCache,
+        glance: &Glance<'_>,
+        logical: u64,
+        len: usize,
+    ) -> Result<bool, Stop> {
+        let size = self.algorithm.digest_size();
+        let more = digests_len(len, self.block, size).ok_or(Reason::Mapping)?;
+        let out = self.digests.extend(more, GFP_NOWAIT)?;
+        let group = Group::new(self.block, size).ok_or(Reason::Features)?;
+        let (fs, epoch) = (glance.fs().id(), glance.epoch());
+        group
+            .each(logical, out, |_, start, first, out| {
+                let known = cache.get(&Key::new(fs, epoch, start), first, size, out);
+                if known {
+                    stats::count(Counter::ChecksumHits);
+                }
+                Ok(known)
+            })
+            .map_err(Stop::from_mapping)
     }
 
     /// Returns where the digests of the next blocks will be.
@@ -175,11 +347,13 @@ impl Expected {
                 vecs.seek(cursor, at);
             }
             for _ in 0..fetch.len.checked_div(self.block).unwrap_or(0) {
-                let expected = digests.next();
                 let digest =
                     vecs.and_then(|vecs| vecs.hash(cursor, self.block, self.algorithm, scratch));
-                let digest = digest.as_ref().and_then(|digest| digest.get(..size));
-                if expected.is_none() || digest != expected {
+                let right = match (digest, digests.next()) {
+                    (Some(digest), Some(expected)) => self.algorithm.matches(&digest, expected),
+                    _ => false,
+                };
+                if !right {
                     bad = bad.saturating_add(1);
                 }
             }

@@ -7,11 +7,14 @@ use crate::{
         Budget,
         Share, //
     },
-    checksum::Expected,
+    checksum::{
+        Expected,
+        Lookup, //
+    },
     error::Stop,
     few::Few,
     safe::{
-        btrfs::extent_lock::ExtentLock,
+        btrfs::extent_map::Space,
         patience::Patience,
         private::{
             Filled,
@@ -98,17 +101,17 @@ impl Fetches {
         self.patience = patience;
     }
 
-    /// Adds `len` bytes from `logical` on, of an extent of `generation`.
+    /// Adds `len` bytes from `logical` on, which are in `space`.
     pub(crate) fn add(
         &mut self,
-        lock: &ExtentLock<'_>,
+        lookup: &Lookup<'_, '_>,
+        space: &Space,
         logical: u64,
         len: usize,
-        generation: u64,
         memory: Memory,
     ) -> Result<(), Stop> {
         if let Some(expected) = &mut self.expected {
-            expected.look_up(lock, logical, len, generation, self.patience)?;
+            expected.look_up(lookup, space, logical, len)?;
         }
         self.add_known(logical, len, memory)
     }

@@ -106,6 +106,7 @@ impl Server for Engine {
 
     fn unmount(&self, fs: FsId) {
         self.resources.cache().purge(fs.0);
+        self.resources.checksums.purge();
     }
 }
 

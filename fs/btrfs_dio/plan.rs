@@ -3,7 +3,10 @@
 //! What a window of a file consists of.
 
 use crate::{
-    checksum::Expected,
+    checksum::{
+        Expected,
+        Lookup, //
+    },
     compressed::{
         self,
         Keep, //
@@ -34,10 +37,13 @@ use crate::{
                 Encoded,
                 Extent,
                 ExtentMap,
-                Kind, //
+                Kind,
+                Space, //
             },
+            glance::Glance,
         },
         decode::MAX_EXTENT,
+        patience::Patience,
     },
     stats::{
         self,
@@ -162,6 +168,12 @@ impl Plan {
         if lock.inode().has_checksums() {
             plan.fetches.expected = Some(Expected::new(lock.inode().fs(), range.block)?);
         }
+        let lookup = Lookup {
+            lock,
+            // What does not match at first may have come from there.
+            cache: (attempt.placement == Placement::Direct).then_some(&resources.checksums),
+            patience,
+        };
         let mut at = 0usize;
         while at < range.len {
             // CAST: Widening.
@@ -170,7 +182,7 @@ impl Plan {
             let map = ExtentMap::get(lock, start, left, patience).map_err(Stop::from_mapping)?;
             let extent = map.extent();
             let segment = Segment::cut(&extent, range, at)?;
-            let planned = plan.add(resources, lock, &segment, extent.generation, attempt)?;
+            let planned = plan.add(resources, &lookup, &segment, &extent, attempt)?;
             let on_device = matches!(segment.source, Source::Disk { .. } | Source::Compressed(_));
             if on_device && plan.fetches.expected.is_none() {
                 plan.maps.push(map, patience.gfp())?;
@@ -187,13 +199,47 @@ impl Plan {
         plan.deliveries.prepare(&plan.fetches, attempt, range)
     }
 
+    /// Makes the plan, an empty one so far, that of a window in one extent of plain data, all of which
+    /// goes to the caller's memory, if all its checksums are known. Returns whether that is so. Does
+    /// not sleep.
+    ///
+    /// It is of use if the extent is current afterwards.
+    pub(crate) fn make_at_a_glance(
+        &mut self,
+        resources: &Resources,
+        glance: &Glance<'_>,
+        range: &Range,
+    ) -> Result<bool, Stop> {
+        let segment = Segment::cut(&glance.extent(), range, 0)?;
+        let Source::Disk { logical } = segment.source else {
+            return Ok(false);
+        };
+        let mut expected = Expected::new(glance.fs(), range.block)?;
+        let known = segment.len == range.len
+            && expected.recall(&resources.checksums, glance, logical, range.len)?;
+        if !known {
+            return Ok(false);
+        }
+        self.fetches.prepare(None, Patience::Nowait);
+        self.fetches.expected = Some(expected);
+        self.tally.count(segment.source);
+        let memory = Memory::Caller { at: range.base };
+        self.fetches.add_known(logical, range.len, memory)?;
+        Ok(true)
+    }
+
+    /// Returns whether nothing has been planned.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.reads_devices() && self.deliveries.is_empty()
+    }
+
     /// Adds a segment, and returns how much of it there was private memory for. In bytes.
     fn add(
         &mut self,
         resources: &Resources,
-        lock: &ExtentLock<'_>,
+        lookup: &Lookup<'_, '_>,
         segment: &Segment,
-        generation: u64,
+        extent: &Extent,
         attempt: &Attempt,
     ) -> Result<usize, Stop> {
         let gfp = attempt.manner.patience.gfp();
@@ -206,18 +252,20 @@ impl Plan {
             }
             Source::Inline => {
                 self.tally.count(segment.source);
-                let data = inline::load(lock, self.range.block, attempt.manner.patience)?;
+                let data = inline::load(lookup.lock, self.range.block, attempt.manner.patience)?;
                 self.deliveries.push_inline(data, wanted, gfp)?;
                 Ok(segment.len)
             }
             Source::Disk { logical } => {
                 self.tally.count(segment.source);
-                self.add_plain(resources, lock, segment, logical, generation, attempt)
+                let space = extent.space().ok_or(Reason::Mapping)?;
+                self.add_plain(resources, lookup, segment, logical, &space, attempt)
             }
             Source::Compressed(encoded) => {
                 let added = match wanted {
                     Some(part) => {
-                        self.add_compressed(resources, lock, &encoded, &part, generation, attempt)?
+                        let space = extent.space().ok_or(Reason::Mapping)?;
+                        self.add_compressed(resources, lookup, &encoded, &part, &space, attempt)?
                     }
                     None => true,
                 };
@@ -236,21 +284,22 @@ impl Plan {
     fn add_compressed(
         &mut self,
         resources: &Resources,
-        lock: &ExtentLock<'_>,
+        lookup: &Lookup<'_, '_>,
         encoded: &Encoded,
         part: &Part,
-        generation: u64,
+        space: &Space,
         attempt: &Attempt,
     ) -> Result<bool, Stop> {
         let patience = attempt.manner.patience;
         let len = usize::try_from(encoded.disk_len).map_err(|_| Reason::Mapping)?;
+        let fs = lookup.lock.inode().fs().id();
         let mut keep = None;
         let mut looked_up = None;
         if let Some(expected) = &mut self.fetches.expected {
             let from = expected.len();
-            expected.look_up(lock, encoded.logical, len, generation, patience)?;
+            expected.look_up(lookup, space, encoded.logical, len)?;
             looked_up = Some(from);
-            if let Some(key) = compressed::key(lock.inode().fs().id(), encoded, generation, part) {
+            if let Some(key) = compressed::key(fs, encoded, space.generation, part) {
                 let (cache, digests) = (resources.cache(), from..expected.len());
                 if let Some(decoded) = cache.lookup(&key, expected.digests(digests.clone())) {
                     expected.forget(from);
@@ -281,10 +330,10 @@ impl Plan {
     fn add_plain(
         &mut self,
         resources: &Resources,
-        lock: &ExtentLock<'_>,
+        lookup: &Lookup<'_, '_>,
         segment: &Segment,
         logical: u64,
-        generation: u64,
+        space: &Space,
         attempt: &Attempt,
     ) -> Result<usize, Stop> {
         let mut done = 0usize;
@@ -299,7 +348,7 @@ impl Plan {
             };
             let len = if let Some((to, len)) = direct {
                 let memory = Memory::Caller { at: to };
-                self.fetches.add(lock, logical, len, generation, memory)?;
+                self.fetches.add(lookup, space, logical, len, memory)?;
                 len
             } else {
                 let most = match attempt.placement {
@@ -311,7 +360,7 @@ impl Plan {
                     break;
                 };
                 let memory = Memory::Private { buffer, at: 0 };
-                self.fetches.add(lock, logical, len, generation, memory)?;
+                self.fetches.add(lookup, space, logical, len, memory)?;
                 let copy = self
                     .range
                     .wanted(at, len)

@@ -5,6 +5,7 @@
 use crate::{
     budget::Budget,
     cache::Cache,
+    checksum_cache::ChecksumCache,
     safe::{
         block::pool::BioPool,
         decode::Decoders,
@@ -32,6 +33,8 @@ pub(crate) struct Resources {
     pub(crate) decoders: Decoders,
     /// How much private memory there may be.
     pub(crate) budget: Arc<Budget>,
+    /// Checksums that have been looked up.
+    pub(crate) checksums: ChecksumCache,
     /// What has been decompressed, as long as nobody needs the memory.
     cache: Shrinker<Cache>,
 }
@@ -45,6 +48,11 @@ impl Resources {
             pool <- BioPool::new(),
             decoders <- Decoders::new(),
             budget: Budget::new()?,
+            checksums: {
+                // CAST: Widening.
+                let size = (crate::module_parameters::checksum_cache_kib.value() as usize) << 10;
+                ChecksumCache::new(size)?
+            },
             cache: {
                 // CAST: Widening.
                 let limit = (crate::module_parameters::decoded_cache_kib.value() as usize) << 10;

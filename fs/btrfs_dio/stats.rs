@@ -59,12 +59,18 @@ pub(crate) enum Counter {
     CacheHits,
     /// Such parts that had not been.
     CacheMisses,
+    /// Lookups of checksums that were known, in one group of blocks.
+    ChecksumHits,
+    /// Such lookups for which the checksum tree was searched.
+    ChecksumMisses,
+    /// Windows that were planned without locking them.
+    Unlocked,
     /// Reads left to btrfs, for this reason.
     Declined(Reason),
 }
 
 /// All counters, in the order they are shown in; the position of each is its number.
-const COUNTERS: [(Counter, &str); 29] = [
+const COUNTERS: [(Counter, &str); 32] = [
     (Counter::Reads, "reads"),
     (Counter::Bytes, "bytes"),
     (Counter::Queued, "queued"),
@@ -82,6 +88,9 @@ const COUNTERS: [(Counter, &str); 29] = [
     (Counter::IoErrors, "io_errors"),
     (Counter::CacheHits, "cache_hits"),
     (Counter::CacheMisses, "cache_misses"),
+    (Counter::ChecksumHits, "csum_cache_hits"),
+    (Counter::ChecksumMisses, "csum_cache_misses"),
+    (Counter::Unlocked, "unlocked"),
     (Counter::Declined(Reason::Unaligned), "declined_unaligned"),
     (Counter::Declined(Reason::Raid56), "declined_raid56"),
     (Counter::Declined(Reason::Verity), "declined_verity"),
@@ -97,7 +106,7 @@ const COUNTERS: [(Counter, &str); 29] = [
 ];
 
 /// The number of the first counter of reads left to btrfs.
-const FIRST_DECLINED: u32 = 17;
+const FIRST_DECLINED: u32 = 20;
 
 const _: () = assert!(COUNTERS.len() <= counters::COUNT as usize);
 
@@ -122,6 +131,9 @@ impl Counter {
             Self::IoErrors => 14,
             Self::CacheHits => 15,
             Self::CacheMisses => 16,
+            Self::ChecksumHits => 17,
+            Self::ChecksumMisses => 18,
+            Self::Unlocked => 19,
             // CAST: The position of the variant, declared in the order of the table.
             Self::Declined(reason) => FIRST_DECLINED + reason as u32,
         }

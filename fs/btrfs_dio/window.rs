@@ -29,6 +29,7 @@ use crate::{
                 WriterLock,
                 Writers, //
             },
+            glance::Glance,
             inode::DioCount,
         },
         patience::Patience,
@@ -39,12 +40,18 @@ use crate::{
         Counter, //
     },
 };
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sizes::SZ_64K, //
+};
 
 /// How often to wait for writes in the range before the read is left to btrfs.
 const LOCK_TRIES: u32 = 64;
 /// How often to read a range again whose extents have changed meanwhile.
 const READ_TRIES: u32 = 8;
+
+/// Largest window that is looked at without locking it, in bytes.
+const GLANCE: usize = SZ_64K;
 
 /// How a read is to be served.
 #[derive(Clone, Copy, Debug)]
@@ -124,6 +131,52 @@ pub(crate) fn prepare<'a>(
     }
 }
 
+/// Plans a window of one extent of data with checksums, if all about it is known without reading any
+/// metadata, and without locking it. `None` if it is not so.
+///
+/// Not for a window that is read again: if what has been learned is not right any more when the data
+/// arrives, then that does not match.
+fn prepare_at_a_glance<'a>(
+    resources: &Resources,
+    inode: &DioCount<'a>,
+    range: &Range,
+    attempt: &Attempt,
+    plan: &mut Plan,
+) -> Result<Option<Ready<'a>>, Stop> {
+    let whole = range.len <= GLANCE
+        && range.direct(0, range.len) == Some((range.base, range.len))
+        && attempt.manner.alignment & range.block.saturating_sub(1) == 0;
+    let first = attempt.placement == Placement::Direct && attempt.share.is_none();
+    if !whole || !first || !inode.inode().has_checksums() {
+        return Ok(None);
+    }
+    let manner = Manner {
+        // Nothing may sleep from the glance on.
+        patience: Patience::Nowait,
+        ..attempt.manner
+    };
+    let Ok(hold) = DeviceHold::take(inode.inode().fs(), manner.patience) else {
+        return Ok(None);
+    };
+    // CAST: Widening.
+    let Some(glance) = Glance::new(inode, range.start, range.len as u64) else {
+        return Ok(None);
+    };
+    if !plan.make_at_a_glance(resources, &glance, range)? {
+        return Ok(None);
+    }
+    let runs = bio::map(&plan.fetches, &glance, &hold, &manner)?;
+    if !glance.is_current() {
+        return Ok(None);
+    }
+    stats::count(Counter::Unlocked);
+    Ok(Some(Ready {
+        runs,
+        hold: Some(hold),
+        writers: WriterLock::none(inode),
+    }))
+}
+
 fn prepare_once<'a>(
     resources: &Resources,
     inode: &DioCount<'a>,
@@ -131,6 +184,13 @@ fn prepare_once<'a>(
     attempt: &mut Attempt,
     plan: &mut Plan,
 ) -> Result<Ready<'a>, Stop> {
+    match prepare_at_a_glance(resources, inode, range, attempt, plan) {
+        Ok(Some(ready)) => return Ok(ready),
+        Err(Stop::Misfit) => return Err(Stop::Misfit),
+        // The lock will tell what was the matter.
+        _ if plan.is_empty() => {}
+        _ => *plan = Plan::new(range),
+    }
     let patience = attempt.manner.patience;
     // CAST: Widening.
     let len = range.len as u64;

@@ -9,7 +9,7 @@ use crate::{
     bindings as our_bindings,
     safe::{
         btrfs::device::OpenDevice,
-        vecs::Piece, //
+        vecs::Span, //
     },
 };
 use core::{
@@ -21,10 +21,6 @@ use kernel::{
     block::SECTOR_SHIFT,
     prelude::*, //
 };
-
-/// How many pieces of memory a bio can have.
-// CAST: 256.
-pub(crate) const MAX_PIECES: usize = bindings::BIO_MAX_VECS as usize;
 
 /// A read that has not been submitted; it becomes one in flight through
 /// [`Submitter::submit`](super::batch::Submitter::submit).
@@ -42,8 +38,7 @@ pub(crate) struct ReadBio<'p> {
 }
 
 impl<'p> ReadBio<'p> {
-    /// Allocates a read from byte `physical` of `device` on, with room for `pieces` pieces of
-    /// memory, or as many as a bio can have: [`MAX_PIECES`].
+    /// Allocates a read from byte `physical` of `device` on, into the memory of `span`.
     ///
     /// `physical` must be a multiple of the sector size of 512 bytes. Task context, may sleep; at
     /// most one bio of the pool may exist unsubmitted in a task, or the reserve of the pool may
@@ -52,16 +47,15 @@ impl<'p> ReadBio<'p> {
         pool: &'p BioPool,
         device: &OpenDevice,
         physical: u64,
-        pieces: usize,
+        span: Span<'p>,
         ioprio: u16,
     ) -> Result<Self> {
-        // CAST: Clamped to what a bio can have, 256.
-        let pieces = pieces.clamp(1, MAX_PIECES) as u16;
         // SAFETY: The pool is initialised, and the device is open by its type invariants.
         let bio = unsafe {
             bindings::bio_alloc_bioset(
                 device.as_bdev(),
-                pieces,
+                // Vectors of its own.
+                0,
                 our_bindings::READ_OPF,
                 // With a hold on the devices reclaim must not enter the filesystem.
                 our_bindings::NOFS,
@@ -69,31 +63,23 @@ impl<'p> ReadBio<'p> {
             )
         };
         let bio = NonNull::new(bio).ok_or(ENOMEM)?;
-        // SAFETY: The bio is ours and not submitted.
+        // SAFETY: The bio is ours and not submitted. The vectors describe as much memory as is said,
+        // and they as well as the memory are there for `'p`, which lasts until the bio has ended.
         unsafe {
             (*bio.as_ptr()).bi_iter.bi_sector = physical >> SECTOR_SHIFT;
             (*bio.as_ptr()).bi_ioprio = ioprio;
+            our_bindings::bdio_bio_set_vecs(
+                bio.as_ptr(),
+                span.vecs.as_ptr(),
+                span.within,
+                span.len,
+            );
         }
         // INVARIANT: Just allocated.
         Ok(Self {
             bio,
             _memory: PhantomData,
         })
-    }
-
-    /// Adds a piece of memory, and returns whether there was room.
-    pub(crate) fn add(&mut self, piece: Piece<'p>) -> bool {
-        // SAFETY: By the type invariants the bio is ours and not submitted; the piece is valid
-        // memory for `'p`, which lasts until the bio has ended.
-        let added = unsafe {
-            bindings::bio_add_page(
-                self.bio.as_ptr(),
-                piece.page.as_ptr(),
-                piece.len,
-                piece.offset,
-            )
-        };
-        added > 0
     }
 
     /// Gives the bio away, to be submitted.

@@ -33,7 +33,7 @@ unsafe impl Sync for BioPool {}
 impl BioPool {
     /// Makes a pool. May sleep.
     pub(crate) fn new() -> impl PinInit<Self, Error> {
-        let flags = bindings::BIOSET_NEED_BVECS | bindings::BIOSET_PERCPU_CACHE;
+        let flags = bindings::BIOSET_PERCPU_CACHE;
         try_pin_init!(Self {
             // INVARIANT: Initialised here, and `try_ffi_init` fails if that does.
             set <- Opaque::try_ffi_init(|set: *mut bindings::bio_set| {

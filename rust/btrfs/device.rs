@@ -69,8 +69,8 @@ impl Drop for DeviceHold<'_> {
 ///
 /// # Invariants
 ///
-/// `device` points to a `struct btrfs_device` that exists for `'h`: the time of a hold, and of the
-/// lock of an extent on it.
+/// `device` points to a `struct btrfs_device` that exists, with its block device, for `'h`: the time
+/// of a hold, and of what keeps devices ([`KeepsDevices`](super::chunk::KeepsDevices)).
 #[derive(Clone, Copy)]
 pub(crate) struct Device<'h> {
     device: *mut bindings::btrfs_device,
@@ -113,8 +113,8 @@ impl<'h> Device<'h> {
 
     /// Opens it for reading; `None` if it cannot be read.
     ///
-    /// While the extent lock is held the chunk, and so its devices, cannot be removed: a reference
-    /// that is taken then keeps the block device, even if it is closed before a bio is made for it.
+    /// A reference that is taken now keeps the block device, even if it is closed before a bio is
+    /// made for it.
     ///
     /// Rule: `btrfs_submit_dev_bio()`, fs/btrfs/bio.c.
     pub(crate) fn open(self) -> Option<OpenDevice> {
@@ -122,7 +122,7 @@ impl<'h> Device<'h> {
         if bdev.is_null() || self.is_missing() {
             return None;
         }
-        // SAFETY: The device is open: the extent lock, which `'h` is part of, keeps it.
+        // SAFETY: The block device exists, by the type invariants.
         // INVARIANT: A reference, given back on drop.
         unsafe { bindings::bdio_bdev_get(bdev) };
         Some(OpenDevice { bdev })

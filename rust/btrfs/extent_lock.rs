@@ -201,6 +201,15 @@ impl<'a> ExtentLock<'a> {
         self.inode
     }
 
+    /// Returns the epoch of the filesystem: the number of the latest transaction there is.
+    ///
+    /// Disk space that is freed while the extent that a file had there is known, and locked, is
+    /// freed by that transaction or a later one; and what makes a file refer to it again is part of
+    /// one that is later still.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.inode.fs().generation()
+    }
+
     /// Returns whether the `len` bytes from `start` on lie within the range.
     pub(super) fn covers(&self, start: u64, len: u64) -> bool {
         start >= self.start
@@ -235,7 +244,22 @@ pub(crate) struct WriterLock<'a> {
     lock: ExtentLock<'a>,
 }
 
-impl WriterLock<'_> {
+impl<'a> WriterLock<'a> {
+    /// Makes one that locks nothing, for who needs none.
+    pub(crate) fn none(inode: &DioCount<'a>) -> Self {
+        Self {
+            lock: ExtentLock {
+                inode: inode.inode(),
+                start: 0,
+                end: 0,
+                // INVARIANT: No bit, no state.
+                bits: 0,
+                cached: ptr::null_mut(),
+                nofs: None,
+            },
+        }
+    }
+
     /// Returns whether anything is locked. If not, it may be dropped in any context.
     pub(crate) fn keeps_writers_away(&self) -> bool {
         self.lock.bits != 0 || !self.lock.cached.is_null()

@@ -76,6 +76,33 @@ pub(crate) struct Extent {
     pub(crate) generation: u64,
 }
 
+/// Disk space that holds an extent, or the part of one that is known: all of it is the file's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Space {
+    /// Logical address of the first byte.
+    pub(crate) logical: u64,
+    /// Length in bytes.
+    pub(crate) len: u64,
+    /// Transaction that wrote it; if it is of several, the latest.
+    pub(crate) generation: u64,
+}
+
+impl Extent {
+    /// Returns where it is on disk, if it is.
+    pub(crate) fn space(&self) -> Option<Space> {
+        let (logical, len) = match self.kind {
+            Kind::Regular { logical } => (logical, self.len),
+            Kind::Compressed(encoded) => (encoded.logical, encoded.disk_len),
+            _ => return None,
+        };
+        Some(Space {
+            logical,
+            len,
+            generation: self.generation,
+        })
+    }
+}
+
 /// A reference to an extent map.
 ///
 /// # Invariants
@@ -125,6 +152,16 @@ impl ExtentMap {
             return Err(EAGAIN);
         }
         Ok(map)
+    }
+
+    /// Wraps a reference.
+    ///
+    /// # Safety
+    ///
+    /// It must be one, and is the new owner's.
+    pub(super) unsafe fn from_raw(em: NonNull<bindings::extent_map>) -> Self {
+        // INVARIANT: By the contract.
+        Self { em }
     }
 
     /// Returns what the map says.

@@ -107,7 +107,7 @@ impl FsInfo<'_> {
         count as usize
     }
 
-    /// Returns the generation of the running transaction.
+    /// Returns the generation of the running transaction, or of the last one if none runs.
     pub(super) fn generation(self) -> u64 {
         // SAFETY: By the type invariants.
         unsafe { bindings::bdio_generation(self.fs_info) }

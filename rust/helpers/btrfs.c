@@ -57,6 +57,22 @@ struct extent_map *bdio_cached_extent(struct btrfs_inode *inode, u64 start, u64 
 	return em;
 }
 
+struct extent_map *bdio_settled_extent(struct btrfs_inode *inode, u64 start, u64 len)
+{
+	struct extent_map_tree *tree = &inode->extent_tree;
+	struct extent_map *em;
+
+	read_lock(&tree->lock);
+	em = btrfs_lookup_extent_mapping(tree, start, len);
+	if (em && (em->flags & EXTENT_FLAG_PINNED || em->start > start ||
+		   btrfs_extent_map_end(em) - start < len)) {
+		btrfs_free_extent_map(em);
+		em = NULL;
+	}
+	read_unlock(&tree->lock);
+	return em;
+}
+
 bool bdio_has_async_extent(const struct btrfs_inode *inode)
 {
 	return test_bit(BTRFS_INODE_HAS_ASYNC_EXTENT, &inode->runtime_flags);

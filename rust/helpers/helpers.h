@@ -9,6 +9,8 @@
 
 #include <linux/types.h>
 
+struct bio;
+struct bio_vec;
 struct block_device;
 struct btrfs_chunk_map;
 struct btrfs_file_extent_item;
@@ -36,6 +38,7 @@ u64 bdio_incompat_flags(const struct btrfs_fs_info *fs_info);
 bool bdio_replace_avoids_source(struct btrfs_fs_info *fs_info);
 bool bdio_bio_counter_try(struct btrfs_fs_info *fs_info);
 struct extent_map *bdio_cached_extent(struct btrfs_inode *inode, u64 start, u64 len);
+struct extent_map *bdio_settled_extent(struct btrfs_inode *inode, u64 start, u64 len);
 bool bdio_has_async_extent(const struct btrfs_inode *inode);
 bool bdio_no_data_csums(const struct btrfs_fs_info *fs_info);
 u64 bdio_generation(const struct btrfs_fs_info *fs_info);
@@ -48,6 +51,8 @@ u32 bdio_item_size(const struct extent_buffer *leaf, int slot);
 void bdio_bdev_get(struct block_device *bdev);
 void bdio_bdev_put(struct block_device *bdev);
 unsigned int bdio_bdev_dma_alignment(struct block_device *bdev);
+void bdio_bio_set_vecs(struct bio *bio, const struct bio_vec *vecs,
+		       unsigned int offset, unsigned int size);
 
 /* counters.c */
 #define BDIO_COUNTERS	64

@@ -4,6 +4,7 @@
 
 mod cache;
 mod checksum;
+mod checksum_cache;
 mod decode;
 mod decode_lzo;
 mod mirror;

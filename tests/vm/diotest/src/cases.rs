@@ -9,6 +9,7 @@ mod engines;
 mod eof;
 mod faults;
 mod fio;
+mod glance;
 mod hostile;
 mod large;
 mod lifetime;
@@ -61,7 +62,7 @@ pub struct Group {
 }
 
 /// Every group, in the order they are run.
-pub const GROUPS: [Group; 21] = [
+pub const GROUPS: [Group; 22] = [
     group("oracle", oracle::cases),
     group("matrix", matrix::cases),
     group("eof", eof::cases),
@@ -77,6 +78,7 @@ pub const GROUPS: [Group; 21] = [
     group("lifetime", lifetime::cases),
     group("fio", fio::cases),
     group("chaos", chaos::cases),
+    group("glance", glance::cases),
     group("declines", declines::cases),
     group("faults", faults::cases),
     group("mirror", mirror::cases),

@@ -65,6 +65,16 @@ pub fn seek(fd: RawFd, offset: i64) -> io::Result<()> {
     check(unsafe { libc::lseek(fd, offset, libc::SEEK_SET) } as isize).map(drop)
 }
 
+/// How many bytes can be written to the file system at `path`.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let path = cstring(path);
+    // SAFETY: Plain data, for which zeros are valid.
+    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: A string that ends, and memory to write the answer to.
+    check(unsafe { libc::statvfs(path.as_ptr(), &mut stat) } as isize)?;
+    Ok(stat.f_bavail * stat.f_frsize)
+}
+
 /// Allocates, punches or zeroes a range, by `mode`.
 pub fn fallocate(file: &File, mode: i32, offset: u64, len: u64) -> io::Result<()> {
     let (offset, len) = (offset as i64, len as i64);
