@@ -27,7 +27,11 @@ pub fn cases(_: &Env) -> Vec<Case> {
     let mut cases: Vec<Case> = CSUMS
         .into_iter()
         .filter(|csum| !matches!(csum, Csum::NoDataSum | Csum::NoCow))
-        .map(|csum| Case::new(format!("known-{}", csum.name()), move |env| known(env, csum)))
+        .map(|csum| {
+            Case::new(format!("known-{}", csum.name()), move |env| {
+                known(env, csum)
+            })
+        })
         .collect();
     cases.push(Case::new("used_again", used_again));
     cases.push(Case::new("made_again", made_again));
@@ -40,8 +44,15 @@ fn read_all(model: &Model, len: usize) -> Result<()> {
     let file = model::open_direct(&model.path)?;
     let mut region = Region::new(len)?;
     for (i, want) in model.data.chunks(len).enumerate() {
-        read(&file, &mut region, (i * len) as u64, want, Engine::Uring, i % 2 == 0)
-            .with_context(|| model.name())?;
+        read(
+            &file,
+            &mut region,
+            (i * len) as u64,
+            want,
+            Engine::Uring,
+            i % 2 == 0,
+        )
+        .with_context(|| model.name())?;
     }
     Ok(())
 }
@@ -126,7 +137,10 @@ fn used_again(env: &Env) -> Result<()> {
     let moved = matched(before.as_ref())?;
     eprintln!("# {}: {again} blocks used again, {moved}", env.case);
     ensure!(again > 0, "no space was used again");
-    ensure!(!env.module || moved.get("unlocked") > 0, "always locked: {moved}");
+    ensure!(
+        !env.module || moved.get("unlocked") > 0,
+        "always locked: {moved}"
+    );
     Ok(())
 }
 
@@ -186,6 +200,9 @@ fn overwritten(env: &Env) -> Result<()> {
     }
     let moved = matched(before.as_ref())?;
     eprintln!("# {}: {moved}", env.case);
-    ensure!(!env.module || moved.get("unlocked") > 0, "always locked: {moved}");
+    ensure!(
+        !env.module || moved.get("unlocked") > 0,
+        "always locked: {moved}"
+    );
     Ok(())
 }
