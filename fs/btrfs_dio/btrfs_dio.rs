@@ -8,22 +8,22 @@
 //! declined goes on in btrfs as if the module were not there, and is counted by reason; nothing
 //! falls back silently. A read that is served flows one way through these files:
 //!
-//! | file            | what happens there                                                           |
-//! |-----------------|------------------------------------------------------------------------------|
-//! | [`hook`]        | btrfs calls us; the read is admitted, or declined with a reason              |
-//! | [`request`]     | the read as a whole: size, write-back, windows, its one result               |
-//! | [`asynchronous`]| a read whose caller does not wait: issued, landed, completed                 |
-//! | [`window`]      | one window: lock, plan, submit, wait, finish, or try again                   |
-//! | [`plan`]        | [`range`] of the file -> segments by kind of extent, under the extent lock   |
-//! | [`fetch`]       | what is read from devices, into whose memory; [`budget`]: how much of ours   |
-//! | [`checksum`]    | expected values looked up; computed and compared when data has arrived       |
-//! | [`checksum_cache`] | expected values that have been looked up, for who reads little at a time  |
-//! | [`stripe`]      | logical address -> stripe of a chunk, and [`mirror`]: which copy             |
-//! | [`bio`]         | fetches -> runs on devices -> bios, submitted together                       |
-//! | [`completion`]  | what makes data that has arrived the right data                              |
-//! | [`delivery`]    | what we write to the caller's memory: [`hole`], [`inline`], [`compressed`]   |
-//! | [`cache`]       | decompressed extents, for who reads them piece by piece                      |
-//! | [`stats`]       | what happened, for people                                                    |
+//! | file               | what happens there                                                      |
+//! |--------------------|-------------------------------------------------------------------------|
+//! | [`hook`]           | btrfs calls us; the read is admitted, or declined with a reason         |
+//! | [`request`]        | the read as a whole: size, write-back, windows, its one result          |
+//! | [`asynchronous`]   | a read whose caller does not wait: issued, landed, completed            |
+//! | [`window`]         | one window: lock, plan, submit, wait, finish, or try again              |
+//! | [`plan`]           | [`range`] of the file -> segments by kind of extent, under a lock       |
+//! | [`fetch`]          | what is read from devices, into what memory; [`budget`] of ours         |
+//! | [`checksum`]       | expected values looked up; computed and compared when data has arrived  |
+//! | [`checksum_cache`] | expected values that have been looked up, for who reads little at a time |
+//! | [`stripe`]         | logical address -> stripe of a chunk, and [`mirror`]: which copy        |
+//! | [`bio`]            | fetches -> runs on devices -> bios, submitted together                  |
+//! | [`completion`]     | what makes data that has arrived the right data                         |
+//! | [`delivery`]       | what we write to the caller: [`hole`], [`inline`], [`compressed`]       |
+//! | [`cache`]          | decompressed extents, for who reads them piece by piece                 |
+//! | [`stats`]          | what happened, for people                                               |
 //!
 //! # What is guaranteed
 //!
@@ -33,7 +33,8 @@
 //!   any lock of the filesystem, and let go after it is released: there are no page faults, and no
 //!   folio locks, under it.
 //! * The extents of a window are mapped, and their checksums looked up, under the extent lock, with
-//!   no ordered extent in the range, and before the hold on the devices is taken.
+//!   no ordered extent in the range, and before the hold on the devices is taken; or, if all of that
+//!   is known, without a lock, and are asked for afterwards whether they still are the file's.
 //! * The module writes to no device, and to no memory but the caller's buffer and its own.
 //! * One read has at most [`request::WINDOW`] bytes of the caller's memory pinned, or
 //!   [`request::LARGEST`] if its caller does not or may not wait; a bio for each run of these on a
