@@ -17,14 +17,19 @@ use kernel::{
     sync::{
         Arc,
         CondVar,
+        CondVarTimeoutResult,
         SpinLock, //
-    }, //
+    },
+    time::msecs_to_jiffies, //
 };
 
 /// Bytes that a window may have of it; a single extent never needs as much.
 pub(crate) const WINDOW: usize = 2 << 20;
 /// Bytes that all windows may have.
 const TOTAL: usize = 64 << 20;
+
+/// How long to wait for it, in milliseconds.
+const PATIENCE: u32 = 5000;
 
 /// The memory there is.
 #[pin_data]
@@ -66,10 +71,15 @@ impl Share {
         }
     }
 
-    /// Takes as much as a window can need, waiting for it; or fails with `EAGAIN`, as `patience`
-    /// says. Task context; nothing may be held that others need to give back theirs.
+    /// Takes as much as a window can need, waiting a while for it; or fails, with `EAGAIN` if
+    /// `patience` says so, else with `ENOMEM`. Task context; nothing may be held that others need to
+    /// give back theirs.
+    ///
+    /// Not for ever: those who have it may wait for a device that is made of a file which this task
+    /// is to read.
     pub(crate) fn window(budget: &Arc<Budget>, patience: Patience) -> Result<Self> {
         let mut share = Self::empty(budget);
+        let mut left = msecs_to_jiffies(PATIENCE);
         let mut used = budget.used.lock();
         loop {
             if let Some(sum) = used.checked_add(WINDOW).filter(|sum| *sum <= TOTAL) {
@@ -81,7 +91,11 @@ impl Share {
             if patience == Patience::Nowait {
                 return Err(EAGAIN);
             }
-            budget.freed.wait(&mut used);
+            // Or until the task is told something.
+            left = match budget.freed.wait_interruptible_timeout(&mut used, left) {
+                CondVarTimeoutResult::Woken { jiffies } if jiffies > 0 => jiffies,
+                _ => return Err(ENOMEM),
+            };
         }
         drop(used);
         Ok(share)
