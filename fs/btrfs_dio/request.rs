@@ -72,7 +72,9 @@ pub(crate) fn serve(
         },
         ioprio: read.ioprio(),
         pid: task::current_pid(),
-        alignment: read.alignment(),
+        // Of a read that begins within a block, so is the memory of later windows to their blocks.
+        // CAST: Only low bits matter.
+        alignment: read.alignment() | (pos as usize & block.saturating_sub(1)),
     };
 
     let likely = bytes_to_read(pos, count, inode.size());

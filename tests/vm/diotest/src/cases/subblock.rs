@@ -37,6 +37,7 @@ pub fn cases(_: &Env) -> Vec<Case> {
     cases.push(Case::new("sizes", sizes));
     cases.push(Case::new("combinations", combinations));
     cases.push(Case::new("bounced", bounced));
+    cases.push(Case::new("long", long));
     cases.push(Case::new("vectors", vectors));
     cases.push(Case::new("coherent", |env| {
         coherent(env, &Spec::new("raid1", Csum::Crc32c))
@@ -195,6 +196,27 @@ fn bounced(env: &Env) -> Result<()> {
                 moved.get("bounced") == blocks,
                 "{at}: wanted bounced +{blocks}: {moved}"
             );
+        }
+    }
+    Ok(())
+}
+
+/// Long reads that begin within a block: in no part of them is a block in one
+/// page, and each is read once.
+fn long(env: &Env) -> Result<()> {
+    let mut fs = Fs::make(env, &Spec::new("single", Csum::Crc32c))?;
+    let mut file = Model::create(fs.path("file"))?;
+    file.write_random(&mut env.rng(0), 0, 10 << 20)?;
+    file.sync()?;
+    fs.remount()?;
+    let subject = Subject::open(env, &file)?;
+    for (offset, len) in [(512, 9 << 20), (3584, 5 << 20), (B + 1024, 4 << 20)] {
+        let request = Request::pread(offset, len);
+        subject.read(&request)?;
+        let (_, moved) = subject.observe(&request)?;
+        if let Some(moved) = moved {
+            let again = moved.get("buffer_changed") + moved.get("reread");
+            ensure!(again == 0, "{}: read again: {moved}", subject.at(&request));
         }
     }
     Ok(())
