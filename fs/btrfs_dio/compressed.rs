@@ -97,7 +97,8 @@ pub(crate) fn fill_from(
 
 /// Decompresses all of `data`, an extent that has been verified.
 ///
-/// As [`fill`]. `None` if there is no memory for it.
+/// As [`fill`]. `None` if there is no memory for it, or if not all of it can be decompressed: what
+/// is wanted of it may be in front of what cannot.
 pub(crate) fn whole(
     resources: &Resources,
     encoded: &Encoded,
@@ -109,18 +110,15 @@ pub(crate) fn whole(
     let Ok(mut out) = KVVec::from_elem(0u8, ram_bytes, GFP_KERNEL | __GFP_NOWARN) else {
         return Ok(None);
     };
-    resources
-        .decoders
-        .extent(
-            encoded.how,
-            data,
-            block,
-            ram_bytes,
-            0,
-            &mut Output::slice(&mut out),
-        )
-        .map_err(Stop::Fail)?;
-    Ok(Some(out))
+    let decoded = resources.decoders.extent(
+        encoded.how,
+        data,
+        block,
+        ram_bytes,
+        0,
+        &mut Output::slice(&mut out),
+    );
+    Ok(decoded.is_ok().then_some(out))
 }
 
 /// Decompresses `data`, an extent that has been verified, as far as `part` of a segment wants it,

@@ -8,6 +8,7 @@ use crate::env::Env;
 use crate::fiemap::{self, Kind};
 use crate::fs::{Csum, Fs, Spec};
 use crate::model::{self, Model};
+use crate::sys;
 use anyhow::{Context, Result, ensure};
 use rand::{RngExt, rngs::SmallRng, seq::SliceRandom};
 use std::fs::File;
@@ -22,6 +23,58 @@ const EXTENT: usize = 128 << 10;
 /// A file system that compresses all it can.
 pub fn spec(profile: &str, csum: Csum, algorithm: &str) -> Spec {
     Spec::new(profile, csum).options(&format!("compress-force={algorithm}"))
+}
+
+#[repr(C)]
+struct EncodedArgs {
+    iov: *const libc::iovec,
+    iovcnt: u64,
+    offset: i64,
+    flags: u64,
+    len: u64,
+    unencoded_len: u64,
+    unencoded_offset: u64,
+    compression: u32,
+    encryption: u32,
+    reserved: [u8; 64],
+}
+
+/// `BTRFS_IOC_ENCODED_WRITE`, `_IOW(0x94, 64, struct btrfs_ioctl_encoded_io_args)`.
+const ENCODED_WRITE: u64 = 0x4080_9440;
+
+/// Writes an extent of `len` bytes to the beginning of a file as the `stored`
+/// bytes that it is compressed to, or that are said to be that.
+pub fn write_encoded(file: &File, algorithm: &str, stored: &[u8], len: usize) -> Result<()> {
+    let iov = libc::iovec {
+        iov_base: stored.as_ptr().cast_mut().cast(),
+        iov_len: stored.len(),
+    };
+    let mut args = EncodedArgs {
+        iov: &iov,
+        iovcnt: 1,
+        offset: 0,
+        flags: 0,
+        len: len as u64,
+        unencoded_len: len as u64,
+        unencoded_offset: 0,
+        compression: match algorithm {
+            "zlib" => 1,
+            "zstd" => 2,
+            // Of pages of 4 KiB.
+            _ => 3,
+        },
+        encryption: 0,
+        reserved: [0; 64],
+    };
+    // SAFETY: The structure this request takes, with one vector, which it reads.
+    let written = unsafe { sys::ioctl(file, ENCODED_WRITE, &mut args) };
+    let written = written.context("BTRFS_IOC_ENCODED_WRITE")?;
+    ensure!(
+        written == stored.len(),
+        "wrote {written} of {}",
+        stored.len()
+    );
+    Ok(())
 }
 
 type Maker = fn(&Fs, &mut SmallRng) -> Result<Vec<Model>>;

@@ -13,6 +13,7 @@ use crate::fs::{Csum, Fs};
 use crate::model::{self, Model};
 use crate::packed;
 use crate::read::Request;
+use crate::stats::Stats;
 use crate::sys;
 use crate::tree;
 use anyhow::{Context, Result, ensure};
@@ -26,7 +27,51 @@ const BATCH: usize = 512;
 
 pub fn cases(_: &Env) -> Vec<Case> {
     let case = |algorithm: &'static str| Case::new(algorithm, move |env| mutated(env, algorithm));
-    packed::ALGORITHMS.into_iter().map(case).collect()
+    let cut = |algorithm: &'static str| {
+        Case::new(format!("cut-{algorithm}"), move |env| cut(env, algorithm))
+    };
+    // A frame of zstd is one block: there is no part of it.
+    let cuts = ["zlib", "lzo"].map(cut);
+    packed::ALGORITHMS
+        .into_iter()
+        .map(case)
+        .chain(cuts)
+        .collect()
+}
+
+/// An extent whose stream ends too early, with the checksums of what is there:
+/// what is in front of its end can be read, once and again, though not all of
+/// the extent can be decompressed to be kept.
+fn cut(env: &Env, algorithm: &str) -> Result<()> {
+    let fs = Fs::make(env, &packed::spec("single", Csum::Crc32c, algorithm))?;
+    let len = 32 * BLOCK;
+    let mut whole = Model::create(fs.path("whole"))?;
+    let bytes = model::uneven(&mut env.rng(0), len);
+    whole.write(0, &bytes)?;
+    whole.sync()?;
+    fs.sync()?;
+    let chunks = Chunks::read(&fs.mnt)?;
+    let extents = tree::packed(&File::open(&whole.path)?)?;
+    let extent = extents.first().context("not compressed")?;
+    let place = *chunks.copies(extent.logical)?.first().context("no copy")?;
+    let mut stored = device::read(&fs, &place, extent.stored as usize)?;
+    let half = stored.len() / 2;
+    stored[half..].fill(0xff);
+    let path = fs.path("cut");
+    packed::write_encoded(&File::create_new(&path)?, algorithm, &stored, len)?;
+    fs.sync()?;
+    let direct = model::open_direct(&path)?;
+    let before = Stats::look(env)?;
+    for round in 0..4 {
+        let outcome = Request::pread(0, BLOCK).perform(&direct)?;
+        let got = outcome.result.as_ref().ok();
+        ensure!(
+            got == Some(&BLOCK) && outcome.bytes() == bytes[..BLOCK],
+            "read {round} of what is there: {:?}",
+            outcome.result
+        );
+    }
+    Stats::all_served(before.as_ref()).map(drop)
 }
 
 /// An extent and its bytes on the device.
@@ -273,6 +318,14 @@ fn judge(
     for (at, len) in requests {
         let request = Request::pread(extent.offset + at as u64, len).any_via(rng);
         let outcome = request.perform(&direct)?;
+        if outcome.result.is_ok() && len <= extent.len / 2 {
+            // By then all of the extent may have been decompressed, to be kept.
+            for _ in 0..2 {
+                let again = request.perform(&direct)?;
+                let same = again.result.is_ok() && again.bytes() == outcome.bytes();
+                ensure!(same, "{request}: reads otherwise another time");
+            }
+        }
         let expected = buffered(&handle, request.offset, len);
         let name = format!("extent of {} at {} {request}", extent.len, extent.offset);
         match (&outcome.result, &expected) {
