@@ -14,7 +14,10 @@ use super::{
             SharedInode, //
         },
     },
-    user_pages::UserPages, //
+    user_pages::{
+        clamp_errno,
+        UserPages, //
+    },
 };
 use crate::bindings;
 use core::{
@@ -330,6 +333,12 @@ impl AsyncRead {
         self.writers = None;
     }
 
+    /// Lets all in: what is left is read on.
+    pub(crate) fn let_all_in(&mut self) {
+        self.writers = None;
+        self.count = None;
+    }
+
     /// Returns the inode, of which nothing is kept away.
     pub(crate) fn file(&self) -> Inode<'_> {
         // SAFETY: By the type invariants the iocb is live, and holds a file of btrfs.
@@ -353,8 +362,7 @@ impl AsyncRead {
     /// Task context, sleeps; no extent bit may be held but those of this read, which end here.
     pub(crate) fn read_on(&mut self, done: usize) -> Result<usize> {
         // Whoever truncates holds `i_rwsem`, which is taken next, and waits for the count.
-        self.writers = None;
-        self.count = None;
+        self.let_all_in();
         let Some(pages) = self.pages.as_ref() else {
             return Err(EIO);
         };
@@ -379,9 +387,9 @@ impl AsyncRead {
         };
         match usize::try_from(ret) {
             Ok(more) => Ok(done.saturating_add(more)),
-            // What has been read is read; the next read will meet the error.
-            Err(_) if done > 0 => Ok(done),
-            Err(_) => Err(Error::from_errno(i32::try_from(ret).unwrap_or(-5))),
+            // The error of the read as a whole, as everywhere: an earlier failure to write back is
+            // told once, so the next read might not meet it.
+            Err(_) => Err(Error::from_errno(clamp_errno(ret))),
         }
     }
 

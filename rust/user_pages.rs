@@ -152,7 +152,7 @@ impl<'r> UserPages<'r> {
 }
 
 /// Narrows what a C function returned as an error to what an errno can be.
-fn clamp_errno(ret: isize) -> i32 {
+pub(super) fn clamp_errno(ret: isize) -> i32 {
     i32::try_from(ret).unwrap_or(-(kbindings::EIO as i32))
 }
 

@@ -14,6 +14,7 @@
 //! | in flight  | the set of its bios              | the last bio                               |
 //! | landed     | who ended the last bio           | data is right; or a worker is sent         |
 //! | landed     | the worker, in [`Cargo::land`]   | data is right, or read again               |
+//! | read on    | a worker, in [`Cargo::go_on`]    | btrfs has read what is left                |
 //! | completed  | nobody: told the caller, once    |                                            |
 
 use crate::{
@@ -71,6 +72,8 @@ struct InFlight {
     range: Range,
     manner: Manner,
     placement: Placement,
+    /// How much has been read, if the rest is read on.
+    done: usize,
 }
 
 /// Issues a read of one window into `pages`, which are those of its buffer.
@@ -92,6 +95,7 @@ pub(crate) fn issue<'r>(
             range: *range,
             manner: *manner,
             placement: Placement::Direct,
+            done: 0,
         }),
         manner.patience.gfp(),
     )
@@ -156,28 +160,36 @@ impl Cargo for InFlight {
         may
     }
 
-    fn land(&mut self, resources: &Resources, status: Result) {
+    fn land(&mut self, resources: &Resources, status: Result) -> bool {
         let done = self.finish(resources, status);
-        let Some(read) = &mut self.read else {
-            return;
-        };
         // What it holds is of the filesystem, which the read keeps.
         self.plan = Plan::new(&self.range);
         let result = match done {
             Ok(done) if done == self.range.valid => Ok(done),
             Err(Stop::Fail(error)) => Err(error),
-            // Who reads on counts that as a read.
             partly => {
-                let done = partly.unwrap_or(0);
-                // CAST: Widening.
-                stats::add(Counter::Bytes, done as u64);
-                let result = read.read_on(done);
-                trace::read_end(read.file(), read.pos(), read.len(), result);
-                AsyncRead::complete(&mut self.read, result);
-                return;
+                self.done = partly.unwrap_or(0);
+                // Whoever waits for that must not wait for the one who reads on.
+                if let Some(read) = &mut self.read {
+                    read.let_all_in();
+                }
+                return false;
             }
         };
         complete(&mut self.read, result);
+        true
+    }
+
+    fn go_on(&mut self) {
+        let Some(read) = &mut self.read else {
+            return;
+        };
+        // Who reads on counts that as a read.
+        // CAST: Widening.
+        stats::add(Counter::Bytes, self.done as u64);
+        let result = read.read_on(self.done);
+        trace::read_end(read.file(), read.pos(), read.len(), result);
+        AsyncRead::complete(&mut self.read, result);
     }
 }
 

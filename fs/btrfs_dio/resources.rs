@@ -7,7 +7,10 @@ use crate::{
     cache::Cache,
     checksum_cache::ChecksumCache,
     safe::{
-        block::pool::BioPool,
+        block::{
+            flight::Queues,
+            pool::BioPool, //
+        },
         decode::Decoders,
         shrinker::Shrinker,
         workqueue::Queue, //
@@ -21,8 +24,11 @@ use kernel::{
 /// What all reads share, from loading the module to unloading it.
 #[pin_data]
 pub(crate) struct Resources {
-    /// Where asynchronous reads are brought to their end. Dropped first: that waits for its work.
+    /// Where asynchronous reads are brought to their end. Dropped first: that waits for its work,
+    /// which may queue some of the next one's.
     pub(crate) queue: Queue,
+    /// Where those are brought to their end that btrfs reads on.
+    pub(crate) further: Queue,
     /// Where extents are decompressed by more than one CPU.
     pub(crate) helpers: Queue,
     /// The bios of all reads.
@@ -44,6 +50,7 @@ impl Resources {
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             queue: Queue::new(c"btrfs_dio")?,
+            further: Queue::new(c"btrfs_dio_further")?,
             helpers: Queue::unbound(c"btrfs_dio_decode")?,
             pool <- BioPool::new(),
             decoders <- Decoders::new(),
@@ -67,8 +74,12 @@ impl Resources {
     }
 }
 
-impl AsRef<Queue> for Resources {
-    fn as_ref(&self) -> &Queue {
+impl Queues for Resources {
+    fn landing(&self) -> &Queue {
         &self.queue
+    }
+
+    fn going_on(&self) -> &Queue {
+        &self.further
     }
 }

@@ -9,7 +9,8 @@
 //! | boarding  | the submitter, in a [`Ticket`]           | [`launch`]                          |
 //! | in flight | nobody; bios write to memory it holds    | the last bio, which queues the work |
 //! | landed    | who ended the last bio                   | [`Cargo::touch_down`], or a worker  |
-//! | taxiing   | the worker                               | [`Cargo::land`]                     |
+//! | taxiing   | the worker                               | [`Cargo::land`], or another worker  |
+//! | diverted  | the other worker                         | [`Cargo::go_on`]                    |
 
 use super::batch::{
     Core,
@@ -38,7 +39,7 @@ use kernel::{
 /// What goes along with bios, and is there for them.
 pub(crate) trait Cargo: Send + Sync + Sized + 'static {
     /// What the module keeps for all flights.
-    type Base: AsRef<Queue> + Send + Sync + 'static;
+    type Base: Queues + Send + Sync + 'static;
 
     /// Called when all bios have ended, with whether they succeeded, where the last of them ended:
     /// in any context, hard interrupts included. Returns whether that was all; if not, a worker
@@ -46,9 +47,22 @@ pub(crate) trait Cargo: Send + Sync + Sized + 'static {
     /// context.
     fn touch_down(&mut self, base: &Self::Base, status: Result) -> bool;
 
-    /// Called when all bios have ended, with whether they succeeded. Task context, sleeps. Then the
-    /// cargo is dropped.
-    fn land(&mut self, base: &Self::Base, status: Result);
+    /// Called when all bios have ended, with whether they succeeded. Task context, sleeps, but waits
+    /// for nobody who waits for a flight to land. Returns whether that was all: then the cargo is
+    /// dropped. If not, another worker calls [`Self::go_on`].
+    fn land(&mut self, base: &Self::Base, status: Result) -> bool;
+
+    /// Called if [`Self::land`] says so. Task context, sleeps, and may wait for other flights to
+    /// land. Then the cargo is dropped.
+    fn go_on(&mut self);
+}
+
+/// Where workers are.
+pub(crate) trait Queues {
+    /// Returns where those are that land.
+    fn landing(&self) -> &Queue;
+    /// Returns where those are that go on. None of them has another flight wait for it.
+    fn going_on(&self) -> &Queue;
 }
 
 /// A flight that has not been launched.
@@ -111,7 +125,7 @@ pub(crate) fn launch<T: Cargo>(
     // it cannot keep. The bios it submits borrow the cargo, which does not move or change before
     // they have ended.
     unsafe {
-        init_work::<T>(flight);
+        init_work(flight, run::<T>);
         let core = (*flight).core.as_ptr().cast_mut();
         f(&(*flight).cargo, &*base, Submitter::new(&*core));
         Core::seal(NonNull::new_unchecked(core));
@@ -122,12 +136,13 @@ pub(crate) fn launch<T: Cargo>(
 ///
 /// # Safety
 ///
-/// `flight` must be live, and not be shared yet.
-unsafe fn init_work<T: Cargo>(flight: *mut Flight<T>) {
+/// `flight` must be live, and not be shared, and `run` be meant for flights of that type.
+unsafe fn init_work<T: Cargo>(
+    flight: *mut Flight<T>,
+    run: unsafe extern "C" fn(*mut bindings::work_struct),
+) {
     // SAFETY: By the contract.
-    unsafe {
-        our_bindings::bdio_init_work(Opaque::cast_into(&raw const (*flight).work), Some(run::<T>))
-    }
+    unsafe { our_bindings::bdio_init_work(Opaque::cast_into(&raw const (*flight).work), Some(run)) }
 }
 
 /// Ends a flight, or queues the work that does. Any context.
@@ -155,8 +170,7 @@ unsafe fn landed<T: Cargo>(core: NonNull<Core>) {
         drop(passage);
         return;
     }
-    let queue: &Queue = (*passage).as_ref();
-    let queue: *const Queue = queue;
+    let queue: *const Queue = passage.landing();
     let work = Opaque::cast_into(&raw const flight.work);
     flight.passage = Some(passage);
     // SAFETY: The work is initialised, and stays where it is until it runs. The queue is there as
@@ -180,8 +194,38 @@ unsafe extern "C" fn run<T: Cargo>(work: *mut bindings::work_struct) {
     let Some(passage) = flight.passage.take() else {
         return;
     };
-    flight.cargo.land(&passage, status);
+    if flight.cargo.land(&passage, status) {
+        drop(flight);
+        // Last: from here on the module may go away, but for this function, which its queue waits
+        // for.
+        drop(passage);
+        return;
+    }
+    let queue: *const Queue = passage.going_on();
+    flight.passage = Some(passage);
+    let flight = KBox::into_raw(flight);
+    // SAFETY: The flight is ours, and the work has begun, so it is not queued. The queue is there as
+    // long as the passage, and its destruction waits for this work.
+    unsafe {
+        init_work(flight, go_on::<T>);
+        (*queue).queue(Opaque::cast_into(&raw const (*flight).work));
+    }
+}
+
+/// The work of a flight that goes on. Task context.
+///
+/// # Safety
+///
+/// As for [`run`].
+unsafe extern "C" fn go_on<T: Cargo>(work: *mut bindings::work_struct) {
+    // SAFETY: As in `run()`.
+    let mut flight = unsafe {
+        let flight = container_of!(Opaque::cast_from(work), Flight<T>, work);
+        KBox::from_raw(flight.cast_mut())
+    };
+    let passage = flight.passage.take();
+    flight.cargo.go_on();
     drop(flight);
-    // Last: from here on the module may go away, but for this function, which its queue waits for.
+    // Last, as in `run()`.
     drop(passage);
 }
