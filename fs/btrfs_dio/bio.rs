@@ -27,7 +27,6 @@ use crate::{
         btrfs::{
             chunk::{
                 ChunkMap,
-                KeepsDevices,
                 Shape,
                 Stripe, //
             },
@@ -36,6 +35,7 @@ use crate::{
                 DeviceHold,
                 OpenDevice, //
             },
+            glance::Watch,
         },
         user_pages::UserPages,
         vecs::{
@@ -49,11 +49,15 @@ use crate::{
     },
     stripe::{
         self,
-        Place, //
+        Place,
+        STRIPE_LEN, //
     },
     window::Manner, //
 };
-use kernel::prelude::*;
+use kernel::{
+    alloc::Flags,
+    prelude::*, //
+};
 
 /// A stretch of a window that lies together on a device, and in memory. In bytes.
 pub(crate) struct Run {
@@ -71,21 +75,36 @@ struct Last<'h> {
     device: Option<Device<'h>>,
 }
 
-/// Finds the runs of what a window fetches, whose extents are known under `keeper`, and with a hold
-/// on the devices.
+/// Makes room for the runs of what a window fetches.
+pub(crate) fn room(fetches: &Fetches, gfp: Flags) -> Result<Few<Run>, Stop> {
+    let runs = fetches.list().iter().fold(0u64, |sum, fetch| {
+        // CAST: Widening.
+        let last = fetch
+            .logical
+            .saturating_add(fetch.len as u64)
+            .saturating_sub(1);
+        let stripes = (last / STRIPE_LEN).saturating_sub(fetch.logical / STRIPE_LEN);
+        sum.saturating_add(stripes).saturating_add(1)
+    });
+    let runs = usize::try_from(runs).map_err(|_| Reason::Mapping)?;
+    Ok(Few::with_room(runs, gfp)?)
+}
+
+/// Finds the runs of what a window fetches, with a hold on the devices. They are the right ones if
+/// the extents are current afterwards. Does not sleep: `runs` is to have room for them.
 pub(crate) fn map(
     fetches: &Fetches,
-    keeper: &impl KeepsDevices,
+    watch: &Watch,
     hold: &DeviceHold<'_>,
     manner: &Manner,
+    mut runs: Few<Run>,
 ) -> Result<Few<Run>, Stop> {
-    let mut runs = Few::new();
     let mut last = Last {
         chunk: None,
         device: None,
     };
     for fetch in fetches.list() {
-        map_fetch(fetch, keeper, hold, manner, &mut last, &mut runs)?;
+        map_fetch(fetch, watch, hold, manner, &mut last, &mut runs)?;
     }
     Ok(runs)
 }
@@ -93,7 +112,7 @@ pub(crate) fn map(
 /// Adds the runs of a fetch.
 fn map_fetch<'h>(
     fetch: &Fetch,
-    keeper: &'h impl KeepsDevices,
+    watch: &'h Watch,
     hold: &'h DeviceHold<'_>,
     manner: &Manner,
     last: &mut Last<'h>,
@@ -110,7 +129,7 @@ fn map_fetch<'h>(
         let (map, shape) = match last.chunk.take().filter(|(_, s)| contains(s, address)) {
             Some(known) => known,
             None => {
-                let map = ChunkMap::get(keeper, hold, address).map_err(Stop::from_mapping)?;
+                let map = ChunkMap::get(watch, hold, address).map_err(Stop::from_mapping)?;
                 let shape = map.shape();
                 (map, shape)
             }
@@ -140,7 +159,7 @@ fn map_fetch<'h>(
                     memory,
                     len,
                 };
-                runs.push(run, manner.patience.gfp())?;
+                runs.push(run, GFP_NOWAIT)?;
             }
         }
         last.device = Some(stripe.device);

@@ -14,7 +14,8 @@
 //! | [`request`]        | the read as a whole: size, write-back, windows, its one result          |
 //! | [`asynchronous`]   | a read whose caller does not wait: issued, landed, completed            |
 //! | [`window`]         | one window: lock, plan, submit, wait, finish, or try again              |
-//! | [`plan`]           | [`range`] of the file -> segments by kind of extent, under a lock       |
+//! | [`extents`]        | which extents the window has, under the lock of its range               |
+//! | [`plan`]           | [`range`] of the file -> segments, by kind of extent                    |
 //! | [`fetch`]          | what is read from devices, into what memory; [`budget`] of ours         |
 //! | [`checksum`]       | expected values looked up; computed and compared when data has arrived  |
 //! | [`checksum_cache`] | expected values that have been looked up, for who reads little at a time |
@@ -32,9 +33,9 @@
 //! * The caller's pages are pinned before the extent lock is taken, those of the first window before
 //!   any lock of the filesystem, and let go after it is released: there are no page faults, and no
 //!   folio locks, under it.
-//! * The extents of a window are mapped, and their checksums looked up, under the extent lock, with
-//!   no ordered extent in the range, and before the hold on the devices is taken; or, if all of that
-//!   is known, without a lock, and are asked for afterwards whether they still are the file's.
+//! * The extents of a window are those of one moment: mapped under the extent lock, with no ordered
+//!   extent in the range, or at a glance if there is only one. Their checksums and their places on
+//!   devices are looked up without it, and count if the extents still are the file's then.
 //! * The module writes to no device, and to no memory but the caller's buffer and its own.
 //! * One read has at most [`request::WINDOW`] bytes of the caller's memory pinned, or
 //!   [`request::LARGEST`] if its caller does not or may not wait; a bio for each run of these on a
@@ -65,6 +66,7 @@ mod completion;
 mod compressed;
 mod delivery;
 mod error;
+mod extents;
 mod fetch;
 mod few;
 mod hole;

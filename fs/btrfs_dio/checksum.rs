@@ -19,7 +19,6 @@ use crate::{
     safe::{
         btrfs::{
             csum_tree,
-            extent_lock::ExtentLock,
             extent_map::Space,
             fs::FsInfo,
             glance::Glance, //
@@ -113,7 +112,7 @@ pub(crate) fn digests_len(len: usize, block: usize, digest_size: usize) -> Optio
 
 /// Where checksums are looked up, and whether that may wait.
 pub(crate) struct Lookup<'l, 'a> {
-    pub(crate) lock: &'l ExtentLock<'a>,
+    pub(crate) fs: FsInfo<'a>,
     /// `None` if the checksum tree itself is to be asked.
     pub(crate) cache: Option<&'l ChecksumCache>,
     pub(crate) patience: Patience,
@@ -196,7 +195,8 @@ impl Lookup<'_, '_> {
             return self.search(space, logical, size, out);
         };
         let group = Group::new(block, size).ok_or(EINVAL)?;
-        let (fs, epoch) = (self.lock.inode().fs().id(), self.lock.epoch());
+        // Before the search: what is found belongs to that epoch, or to nobody who asks for it.
+        let (fs, epoch) = (self.fs.id(), self.fs.epoch());
         group.each(logical, out, |at, start, first, out| {
             let key = Key::new(fs, epoch, start);
             if cache.get(&key, first, size, out) {
@@ -241,7 +241,7 @@ impl Lookup<'_, '_> {
 
     /// Searches the checksum tree.
     fn search(&self, space: &Space, from: u64, size: usize, out: &mut [u8]) -> Result<bool> {
-        csum_tree::lookup(self.lock, from, space.generation, size, out, self.patience)
+        csum_tree::lookup(self.fs, from, space.generation, size, out, self.patience)
     }
 }
 
@@ -290,7 +290,7 @@ impl Expected {
         let more = digests_len(len, self.block, size).ok_or(Reason::Mapping)?;
         let out = self.digests.extend(more, GFP_NOWAIT)?;
         let group = Group::new(self.block, size).ok_or(Reason::Features)?;
-        let (fs, epoch) = (glance.fs().id(), glance.epoch());
+        let (fs, epoch) = (glance.fs().id(), glance.fs().epoch());
         group
             .each(logical, out, |_, start, first, out| {
                 let known = cache.get(&Key::new(fs, epoch, start), first, size, out);

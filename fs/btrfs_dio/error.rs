@@ -47,6 +47,8 @@ pub(crate) enum Stop {
     WouldWait,
     /// There is not enough private memory now: to be tried again with some taken beforehand.
     Budget,
+    /// The extents have changed before all was known of them: to be tried again.
+    Stale,
     /// A device cannot write to the caller's memory: to be tried again with private memory.
     Misfit,
 }

@@ -29,6 +29,15 @@ impl<T> Few<T> {
         }
     }
 
+    /// Makes an empty vector with room for `count` elements.
+    pub(crate) fn with_room(count: usize, gfp: Flags) -> Result<Self, AllocError> {
+        let more = match count {
+            0 | 1 => None,
+            _ => Some(KVVec::with_capacity(count, gfp)?),
+        };
+        Ok(Self { one: None, more })
+    }
+
     /// Adds an element.
     pub(crate) fn push(&mut self, value: T, gfp: Flags) -> Result<(), AllocError> {
         if let Some(more) = &mut self.more {

@@ -19,12 +19,15 @@ use crate::{
         Reason,
         Stop, //
     },
+    extents::{
+        self,
+        Extents, //
+    },
     fetch::{
         Fetches,
         Memory, //
     },
     few::Few,
-    inline,
     range::{
         Part,
         Range, //
@@ -32,7 +35,6 @@ use crate::{
     resources::Resources,
     safe::{
         btrfs::{
-            extent_lock::ExtentLock,
             extent_map::{
                 Encoded,
                 Extent,
@@ -41,6 +43,8 @@ use crate::{
                 Space, //
             },
             glance::Glance,
+            inline_item::InlineData,
+            inode::Inode, //
         },
         decode::MAX_EXTENT,
         patience::Patience,
@@ -125,7 +129,7 @@ impl Segment {
     }
 }
 
-/// What a window consists of, with all that was to be learned of it under the extent lock.
+/// What a window consists of, with all that was to be learned of it.
 pub(crate) struct Plan {
     /// The window, as far as it is planned.
     pub(crate) range: Range,
@@ -135,7 +139,7 @@ pub(crate) struct Plan {
     pub(crate) deliveries: Deliveries,
     /// What is in it, to be counted.
     pub(crate) tally: Tally,
-    /// The maps of what is on devices, if it has no checksums.
+    /// The maps of its extents, if there are no checksums.
     maps: Few<ExtentMap>,
 }
 
@@ -152,41 +156,37 @@ impl Plan {
         }
     }
 
-    /// Makes the plan, an empty one so far, that of a locked window, or of the beginning of it, if
-    /// there is more to be held in private memory than a window may have. Sleeps, unless the
-    /// attempt must not.
+    /// Makes the plan, an empty one so far, that of a window with these extents, or of the beginning
+    /// of it, if there is more to be held in private memory than a window may have. Sleeps, unless
+    /// the attempt must not.
+    ///
+    /// It is of use if the extents are current afterwards.
     pub(crate) fn make(
         &mut self,
         resources: &Resources,
-        lock: &ExtentLock<'_>,
+        inode: Inode<'_>,
+        extents: &mut Extents,
         range: &Range,
         attempt: &mut Attempt,
     ) -> Result<(), Stop> {
         let patience = attempt.manner.patience;
         let plan = self;
         plan.fetches.prepare(attempt.share.take(), patience);
-        if lock.inode().has_checksums() {
-            plan.fetches.expected = Some(Expected::new(lock.inode().fs(), range.block)?);
+        if inode.has_checksums() {
+            plan.fetches.expected = Some(Expected::new(inode.fs(), range.block)?);
         }
         let lookup = Lookup {
-            lock,
+            fs: inode.fs(),
             // What does not match at first may have come from there.
             cache: (attempt.placement == Placement::Direct).then_some(&resources.checksums),
             patience,
         };
+        let mut inline = extents.take_inline();
         let mut at = 0usize;
-        while at < range.len {
-            // CAST: Widening.
-            let start = range.start.saturating_add(at as u64);
-            let left = range.len.saturating_sub(at) as u64;
-            let map = ExtentMap::get(lock, start, left, patience).map_err(Stop::from_mapping)?;
+        for map in extents.maps() {
             let extent = map.extent();
             let segment = Segment::cut(&extent, range, at)?;
-            let planned = plan.add(resources, &lookup, &segment, &extent, attempt)?;
-            let on_device = matches!(segment.source, Source::Disk { .. } | Source::Compressed(_));
-            if on_device && plan.fetches.expected.is_none() {
-                plan.maps.push(map, patience.gfp())?;
-            }
+            let planned = plan.add(resources, &lookup, &segment, &extent, &mut inline, attempt)?;
             at = at.saturating_add(planned);
             if planned < segment.len {
                 break;
@@ -197,6 +197,13 @@ impl Plan {
         }
         plan.range = range.cut(at);
         plan.deliveries.prepare(&plan.fetches, attempt, range)
+    }
+
+    /// Keeps the maps of what has no checksums, to be asked once its data has arrived.
+    pub(crate) fn keep(&mut self, extents: Extents) {
+        if self.fetches.expected.is_none() {
+            self.maps = extents.into_maps();
+        }
     }
 
     /// Makes the plan, an empty one so far, that of a window in one extent of plain data, all of which
@@ -240,6 +247,7 @@ impl Plan {
         lookup: &Lookup<'_, '_>,
         segment: &Segment,
         extent: &Extent,
+        inline: &mut Option<InlineData>,
         attempt: &Attempt,
     ) -> Result<usize, Stop> {
         let gfp = attempt.manner.patience.gfp();
@@ -252,7 +260,7 @@ impl Plan {
             }
             Source::Inline => {
                 self.tally.count(segment.source);
-                let data = inline::load(lookup.lock, self.range.block, attempt.manner.patience)?;
+                let data = inline.take().ok_or(Reason::Mapping)?;
                 self.deliveries.push_inline(data, wanted, gfp)?;
                 Ok(segment.len)
             }
@@ -292,7 +300,7 @@ impl Plan {
     ) -> Result<bool, Stop> {
         let patience = attempt.manner.patience;
         let len = usize::try_from(encoded.disk_len).map_err(|_| Reason::Mapping)?;
-        let fs = lookup.lock.inode().fs().id();
+        let fs = lookup.fs.id();
         let mut keep = None;
         let mut looked_up = None;
         if let Some(expected) = &mut self.fetches.expected {
@@ -399,6 +407,6 @@ impl Plan {
 
     /// Returns whether the data without checksums has been the file's all the time.
     pub(crate) fn is_current(&self) -> bool {
-        self.maps.as_slice().iter().all(ExtentMap::is_current)
+        extents::are_current(self.maps.as_slice())
     }
 }

@@ -16,6 +16,7 @@ use crate::{
         Reason,
         Stop, //
     },
+    extents::Extents,
     few::Few,
     plan::Plan,
     range::Range,
@@ -29,7 +30,10 @@ use crate::{
                 WriterLock,
                 Writers, //
             },
-            glance::Glance,
+            glance::{
+                Glance,
+                Watch, //
+            },
             inode::DioCount,
         },
         patience::Patience,
@@ -47,6 +51,9 @@ use kernel::{
 
 /// How often to wait for writes in the range before the read is left to btrfs.
 const LOCK_TRIES: u32 = 64;
+/// How often to find out again about extents that are not the file's any more, before they are kept
+/// locked.
+const STALE_TRIES: u32 = 3;
 /// How often to read a range again whose extents have changed meanwhile.
 const READ_TRIES: u32 = 8;
 
@@ -114,9 +121,14 @@ pub(crate) fn prepare<'a>(
     plan: &mut Plan,
 ) -> Result<Ready<'a>, Stop> {
     let patience = attempt.manner.patience;
-    // Each of the first two arms mends what cannot happen again, or once more after the other.
+    let mut stale = 0u32;
+    // Each arm mends what cannot happen again, or once more after another, or not that often.
     loop {
-        match prepare_once(resources, inode, range, attempt, plan) {
+        match prepare_once(resources, inode, range, attempt, plan, stale >= STALE_TRIES) {
+            Err(Stop::Stale) if stale < STALE_TRIES => {
+                *plan = Plan::new(range);
+                stale = stale.saturating_add(1);
+            }
             Err(Stop::Misfit) if attempt.placement == Placement::Direct => {
                 *plan = Plan::new(range);
                 attempt.placement = Placement::Private;
@@ -150,12 +162,8 @@ fn prepare_at_a_glance<'a>(
     if !whole || !first || !inode.inode().has_checksums() {
         return Ok(None);
     }
-    let manner = Manner {
-        // Nothing may sleep from the glance on.
-        patience: Patience::Nowait,
-        ..attempt.manner
-    };
-    let Ok(hold) = DeviceHold::take(inode.inode().fs(), manner.patience) else {
+    // No waiting: it would be after the glance if it were not before.
+    let Ok(hold) = DeviceHold::take(inode.inode().fs(), Patience::Nowait) else {
         return Ok(None);
     };
     // CAST: Widening.
@@ -165,7 +173,13 @@ fn prepare_at_a_glance<'a>(
     if !plan.make_at_a_glance(resources, &glance, range)? {
         return Ok(None);
     }
-    let runs = bio::map(&plan.fetches, &glance, &hold, &manner)?;
+    let runs = bio::map(
+        &plan.fetches,
+        glance.watch(),
+        &hold,
+        &attempt.manner,
+        Few::new(),
+    )?;
     if !glance.is_current() {
         return Ok(None);
     }
@@ -177,12 +191,15 @@ fn prepare_at_a_glance<'a>(
     }))
 }
 
+/// As [`prepare`], but only once. `locked`: the extents are to be kept locked until all is known of
+/// them, since they kept changing.
 fn prepare_once<'a>(
     resources: &Resources,
     inode: &DioCount<'a>,
     range: &Range,
     attempt: &mut Attempt,
     plan: &mut Plan,
+    locked: bool,
 ) -> Result<Ready<'a>, Stop> {
     match prepare_at_a_glance(resources, inode, range, attempt, plan) {
         Ok(Some(ready)) => return Ok(ready),
@@ -206,21 +223,30 @@ fn prepare_once<'a>(
     let lock = ExtentLock::new(inode, range.start, len, writers, LOCK_TRIES, patience)
         .map_err(Stop::from_mapping)?
         .ok_or(Reason::Busy)?;
-    plan.make(resources, &lock, range, attempt)?;
-    if !plan.reads_devices() {
-        return Ok(Ready {
-            runs: Few::new(),
-            hold: None,
-            writers: lock.unlock_extents(),
-        });
+    let mut extents = Extents::find(&lock, range, patience)?;
+    let (lock, writers) = match locked {
+        true => (Some(lock), None),
+        false => (None, Some(lock.unlock_extents())),
+    };
+    plan.make(resources, inode.inode(), &mut extents, range, attempt)?;
+    let (mut runs, mut hold) = (Few::new(), None);
+    if plan.reads_devices() {
+        let room = bio::room(&plan.fetches, patience.gfp())?;
+        // After the checksums: with a hold on the devices no metadata may be read.
+        let taken = DeviceHold::take(inode.inode().fs(), patience).map_err(Stop::from_mapping)?;
+        runs = bio::map(&plan.fetches, &Watch::new(), &taken, &attempt.manner, room)?;
+        hold = Some(taken);
     }
-    // After the checksums: with a hold on the devices no metadata may be read.
-    let hold = DeviceHold::take(inode.inode().fs(), patience).map_err(Stop::from_mapping)?;
-    let runs = bio::map(&plan.fetches, &lock, &hold, &attempt.manner)?;
+    // Who holds the lock need not ask: a map can be forgotten as well, for want of memory.
+    if lock.is_none() && !extents.are_current() {
+        return Err(Stop::Stale);
+    }
+    plan.keep(extents);
+    let writers = writers.or_else(|| lock.map(ExtentLock::unlock_extents));
     Ok(Ready {
         runs,
-        hold: Some(hold),
-        writers: lock.unlock_extents(),
+        hold,
+        writers: writers.unwrap_or_else(|| WriterLock::none(inode)),
     })
 }
 

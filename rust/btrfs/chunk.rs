@@ -9,8 +9,7 @@ use super::{
         Device,
         DeviceHold, //
     },
-    extent_lock::ExtentLock,
-    glance::Glance,
+    glance::Watch,
 };
 use crate::bindings;
 use core::{
@@ -18,23 +17,6 @@ use core::{
     ptr::NonNull, //
 };
 use kernel::prelude::*;
-
-/// What keeps the memory of chunks and devices while it lives, for an extent that it has found.
-///
-/// # Safety
-///
-/// While a value lives, devices of chunks that are found must not be freed, nor may their block
-/// devices be.
-pub(crate) unsafe trait KeepsDevices {}
-
-// SAFETY: The chunk of an extent of the locked range is not removed while it is referenced, and it
-// is as long as the lock is held.
-unsafe impl KeepsDevices for ExtentLock<'_> {}
-
-// SAFETY: `btrfs_rm_device()` waits for the read side of RCU after the last chunk on the device has
-// gone, and frees the device and closes the block device after that. A device that is replaced is
-// not freed while there is a hold, which is needed beside.
-unsafe impl KeepsDevices for Glance<'_> {}
 
 /// How the stripes of a chunk hold its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +65,7 @@ pub(crate) struct Stripe<'h> {
 ///
 /// # Invariants
 ///
-/// `map` is a reference of ours; a hold, and what keeps devices, live for `'h`.
+/// `map` is a reference of ours; a hold, and a read side of RCU, live for `'h`.
 pub(crate) struct ChunkMap<'h> {
     map: NonNull<bindings::btrfs_chunk_map>,
     _held: PhantomData<&'h DeviceHold<'h>>,
@@ -93,15 +75,11 @@ impl<'h> ChunkMap<'h> {
     /// Finds the chunk that `logical` lies in. `EINVAL` if there is none. Any context that may take
     /// a lock for reading.
     ///
-    /// The address must be of an extent that is mapped under `_keeper`.
-    pub(crate) fn get(
-        _keeper: &'h impl KeepsDevices,
-        hold: &'h DeviceHold<'_>,
-        logical: u64,
-    ) -> Result<Self> {
+    /// The chunk is the right one if the extent that has the address is current afterwards.
+    pub(crate) fn get(_watch: &'h Watch, hold: &'h DeviceHold<'_>, logical: u64) -> Result<Self> {
         // SAFETY: The filesystem is mounted. A reference or null is returned.
         let map = unsafe { bindings::btrfs_find_chunk_map(hold.fs().as_raw(), logical, 1) };
-        // INVARIANT: A reference, ours; hold and keeper are borrowed for `'h`.
+        // INVARIANT: A reference, ours; hold and watch are borrowed for `'h`.
         let map = Self {
             map: NonNull::new(map).ok_or(EINVAL)?,
             _held: PhantomData,

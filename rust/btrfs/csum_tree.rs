@@ -5,7 +5,7 @@
 //! C header: [`fs/btrfs/file-item.h`](srctree/fs/btrfs/file-item.h)
 
 use super::{
-    extent_lock::ExtentLock,
+    fs::FsInfo,
     path::Path, //
 };
 use crate::{
@@ -24,23 +24,22 @@ const WORD_BITS: usize = usize::BITS as usize;
 
 /// Looks up the checksums of the blocks from `logical` on into `out`, one after the other.
 ///
-/// How many follows from the length of `out`. The space must be of an extent of the locked range,
-/// mapped under the lock: this is what makes the answer the checksums of its present content. With
+/// How many follows from the length of `out`. If the space is of an extent of a file that is current
+/// afterwards, then they are those of its content. With
 /// `generation`, the one of the extent, a search may be answered by the last committed tree without
 /// taking locks of the present one: a lookup there of an extent that is referenced can miss, if it
 /// was relocated since, but not be wrong (`btrfs_lookup_bio_sums()`, fs/btrfs/file-item.c).
 ///
-/// Returns `false` if one of them is missing. Sleeps, or fails with `EAGAIN`, as `patience` says. `EIO`, `EUCLEAN`, `ENOMEM` as for any
-/// metadata; `EINVAL` if `out` is no multiple of `digest_size`.
+/// Returns `false` if one of them is missing. Sleeps, or fails with `EAGAIN`, as `patience` says.
+/// `EIO`, `EUCLEAN`, `ENOMEM` as for any metadata; `EINVAL` if `out` is no multiple of `digest_size`.
 pub(crate) fn lookup(
-    lock: &ExtentLock<'_>,
+    fs: FsInfo<'_>,
     logical: u64,
     generation: u64,
     digest_size: usize,
     out: &mut [u8],
     patience: Patience,
 ) -> Result<bool> {
-    let fs = lock.inode().fs();
     let block = u64::from(fs.block_size());
     let chunk = MAX_BLOCKS.saturating_mul(digest_size);
     if digest_size == 0 || out.len() % digest_size != 0 {
@@ -51,7 +50,7 @@ pub(crate) fn lookup(
     if root.is_null() {
         return Err(EUCLEAN);
     }
-    let committed = generation != 0 && generation < fs.generation();
+    let committed = generation != 0 && generation < fs.epoch();
     let mut at = logical;
     for out in out.chunks_mut(chunk) {
         let blocks = out.len() / digest_size;
@@ -66,7 +65,7 @@ pub(crate) fn lookup(
             per_leaf: fs.checksums_per_leaf(),
             patience,
         };
-        let found = (committed && search.commit_root(lock, out)?) || search.live_root(out)?;
+        let found = (committed && search.commit_root(fs, out)?) || search.live_root(out)?;
         if !found {
             return Ok(false);
         }
@@ -93,8 +92,8 @@ struct Search {
 
 impl Search {
     /// Searches the last committed tree.
-    fn commit_root(&self, lock: &ExtentLock<'_>, out: &mut [u8]) -> Result<bool> {
-        let fs_info = lock.inode().fs().as_raw();
+    fn commit_root(&self, fs: FsInfo<'_>, out: &mut [u8]) -> Result<bool> {
+        let fs_info = fs.as_raw();
         let mut path = Path::new();
         path.search_commit_root(true);
         // SAFETY: The filesystem is mounted. The semaphore is held over the whole search, so that

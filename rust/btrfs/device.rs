@@ -70,7 +70,7 @@ impl Drop for DeviceHold<'_> {
 /// # Invariants
 ///
 /// `device` points to a `struct btrfs_device` that exists, with its block device, for `'h`: the time
-/// of a hold, and of what keeps devices ([`KeepsDevices`](super::chunk::KeepsDevices)).
+/// of a hold, and of a read side of RCU that began before it was found.
 #[derive(Clone, Copy)]
 pub(crate) struct Device<'h> {
     device: *mut bindings::btrfs_device,

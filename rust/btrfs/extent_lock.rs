@@ -201,15 +201,6 @@ impl<'a> ExtentLock<'a> {
         self.inode
     }
 
-    /// Returns the epoch of the filesystem: the number of the latest transaction there is.
-    ///
-    /// Disk space that is freed while the extent that a file had there is known, and locked, is
-    /// freed by that transaction or a later one; and what makes a file refer to it again is part of
-    /// one that is later still.
-    pub(crate) fn epoch(&self) -> u64 {
-        self.inode.fs().generation()
-    }
-
     /// Returns whether the `len` bytes from `start` on lie within the range.
     pub(super) fn covers(&self, start: u64, len: u64) -> bool {
         start >= self.start

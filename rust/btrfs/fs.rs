@@ -107,8 +107,12 @@ impl FsInfo<'_> {
         count as usize
     }
 
-    /// Returns the generation of the running transaction, or of the last one if none runs.
-    pub(super) fn generation(self) -> u64 {
+    /// Returns the epoch: the number of the latest transaction there is.
+    ///
+    /// Disk space that is freed while an extent that a file has there is known is freed by that
+    /// transaction or a later one; what makes a file refer to it again is part of one that is later
+    /// still.
+    pub(crate) fn epoch(self) -> u64 {
         // SAFETY: By the type invariants.
         unsafe { bindings::bdio_generation(self.fs_info) }
     }

@@ -37,7 +37,23 @@ use kernel::sync::rcu;
 pub(crate) struct Glance<'a> {
     inode: Inode<'a>,
     map: ExtentMap,
-    _rcu: rcu::Guard,
+    watch: Watch,
+}
+
+/// A read side of RCU: chunks and devices that are found in it can be looked at in it.
+///
+/// `btrfs_rm_device()` waits for those that have begun when the last chunk on the device has gone,
+/// and frees the device and closes the block device after that. A device that is replaced is not
+/// freed while there is a hold, which is needed beside.
+///
+/// While it lives the task must not sleep.
+pub(crate) struct Watch(rcu::Guard);
+
+impl Watch {
+    /// Begins one.
+    pub(crate) fn new() -> Self {
+        Self(rcu::read_lock())
+    }
 }
 
 impl<'a> Glance<'a> {
@@ -51,7 +67,7 @@ impl<'a> Glance<'a> {
         if inode.is_compressing() {
             return None;
         }
-        let rcu = rcu::read_lock();
+        let watch = Watch::new();
         // SAFETY: The inode is valid. The function returns a reference or null.
         let em = unsafe { bindings::bdio_settled_extent(inode.as_raw(), start, len) };
         // INVARIANT: The function looked at the tree, and at the flag, under the lock of the tree.
@@ -59,7 +75,7 @@ impl<'a> Glance<'a> {
             inode,
             // SAFETY: A reference, ours.
             map: unsafe { ExtentMap::from_raw(NonNull::new(em)?) },
-            _rcu: rcu,
+            watch,
         })
     }
 
@@ -68,18 +84,14 @@ impl<'a> Glance<'a> {
         self.map.extent()
     }
 
+    /// Returns the read side of RCU.
+    pub(crate) fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
     /// Returns the filesystem.
     pub(crate) fn fs(&self) -> FsInfo<'a> {
         self.inode.fs()
-    }
-
-    /// Returns the epoch of the filesystem, as [`ExtentLock::epoch`](super::extent_lock::ExtentLock).
-    ///
-    /// If the extent is current afterwards, then what is said there holds for it: the map was not
-    /// pinned when it was looked at, so the transaction that made the file refer to its space had
-    /// begun, and it cannot be freed by one that has ended.
-    pub(crate) fn epoch(&self) -> u64 {
-        self.inode.fs().generation()
     }
 
     /// Returns whether the file has had the extent all the time since the look.

@@ -84,21 +84,10 @@ impl Writer<'_> {
                 mapped.part_mut(at..at + bytes.len()).copy_from_slice(bytes);
                 Ok(())
             }),
-            _ => match file.sync_all() {
-                Err(error) if is_collision(&error) => Ok(()),
-                other => other.map_err(Into::into),
-            },
+            _ => file.sync_all().map_err(Into::into),
         };
         changed.with_context(|| format!("change {what} at={offset} length={len}"))
     }
-}
-
-/// Whether btrfs says with this that, once, a direct write could not throw out the
-/// page cache behind it, since a buffered reader was at it. It tells who syncs next.
-fn is_collision(error: &std::io::Error) -> bool {
-    error.raw_os_error() == Some(libc::EIO)
-        && fs::run("dmesg", [""; 0])
-            .is_ok_and(|log| log.contains("Page cache invalidation failure on direct I/O"))
 }
 
 /// Moves the file about, but leaves what is in it.
