@@ -2,6 +2,7 @@
 
 //! Block I/O: pools of bios, bios under construction, and sets of bios in flight.
 
+pub(crate) mod account;
 pub(crate) mod batch;
 pub(crate) mod bio;
 pub(crate) mod flight;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A file in debugfs.
+//! Files in debugfs.
 //!
 //! Not the abstraction of the kernel crate: its files do not keep the module that implements them,
 //! so closing one that was opened before the module went away runs code that is gone.
@@ -8,7 +8,6 @@
 //! C header: [`include/linux/debugfs.h`](srctree/include/linux/debugfs.h)
 
 use crate::bindings;
-use core::marker::PhantomData;
 use kernel::{
     bindings as kbindings,
     prelude::*,
@@ -21,37 +20,35 @@ pub(crate) trait Show {
     fn show(file: &SeqFile);
 }
 
-/// A directory with one file, which vanish when this is dropped.
+/// A directory with files, which vanish when this is dropped.
 ///
 /// # Invariants
 ///
 /// `dir` is what creating the directory returned.
-pub(crate) struct File<T: Show> {
+pub(crate) struct Dir {
     dir: *mut kbindings::dentry,
-    _show: PhantomData<T>,
 }
 
 // SAFETY: A directory may be removed by any task.
-unsafe impl<T: Show> Send for File<T> {}
-// SAFETY: A shared reference is of no use.
-unsafe impl<T: Show> Sync for File<T> {}
+unsafe impl Send for Dir {}
+// SAFETY: Files may be added by any task.
+unsafe impl Sync for Dir {}
 
-impl<T: Show> File<T> {
-    /// Makes `file` in `dir`. If that fails there is none, as is the custom of debugfs. May sleep.
-    pub(crate) fn new(dir: &CStr, file: &CStr) -> Self {
+impl Dir {
+    /// Makes a directory. If that fails there is none, as is the custom of debugfs. May sleep.
+    pub(crate) fn new(name: &CStr) -> Self {
         Self {
             // INVARIANT: As said.
-            // SAFETY: The names are strings. The function may be called for as long as the file
-            // exists or is open: its owner is this module.
-            dir: unsafe {
-                bindings::bdio_debugfs_create(
-                    dir.as_char_ptr(),
-                    file.as_char_ptr(),
-                    Some(show::<T>),
-                )
-            },
-            _show: PhantomData,
+            // SAFETY: The name is a string.
+            dir: unsafe { bindings::bdio_debugfs_create(name.as_char_ptr()) },
         }
+    }
+
+    /// Adds a file. May sleep.
+    pub(crate) fn add<T: Show>(&self, name: &CStr) {
+        // SAFETY: By the type invariants; an error is passed on. The name is a string. The function
+        // may be called for as long as the file exists or is open: its owner is this module.
+        unsafe { bindings::bdio_debugfs_file(self.dir, name.as_char_ptr(), Some(show::<T>)) }
     }
 }
 
@@ -65,7 +62,7 @@ unsafe extern "C" fn show<T: Show>(file: *mut kbindings::seq_file) {
     T::show(unsafe { SeqFile::from_raw(file) })
 }
 
-impl<T: Show> Drop for File<T> {
+impl Drop for Dir {
     fn drop(&mut self) {
         // SAFETY: By the type invariants; an error that was returned is ignored by the function.
         // On return the callback does not run any more.

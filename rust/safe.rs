@@ -16,6 +16,7 @@ pub(crate) mod hash;
 pub(crate) mod layout;
 pub(crate) mod memalloc;
 pub(crate) mod parallel;
+pub(crate) mod params;
 pub(crate) mod patience;
 pub(crate) mod private;
 pub(crate) mod quiescence;

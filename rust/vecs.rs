@@ -162,6 +162,16 @@ impl<'p> Vecs<'p> {
         })
     }
 
+    /// Returns in how many pieces the `len` bytes from `cursor` on are, as far as they are there.
+    pub(crate) fn pieces(self, cursor: &Cursor, len: usize) -> usize {
+        let (mut cursor, mut left, mut pieces) = (*cursor, len, 0usize);
+        while let Some(piece) = self.next_piece(&mut cursor, left) {
+            left = left.saturating_sub(piece.len());
+            pieces = pieces.saturating_add(1);
+        }
+        pieces
+    }
+
     /// Sets `bytes` from `cursor` on to 0, and moves the cursor past them.
     pub(crate) fn zero(self, cursor: &mut Cursor, mut bytes: usize) {
         while let Some(piece) = self.next_piece(cursor, bytes) {

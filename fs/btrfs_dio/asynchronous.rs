@@ -27,6 +27,10 @@ use crate::{
     plan::Plan,
     range::Range,
     resources::Resources,
+    run::{
+        Runs, //
+        Spots,
+    },
     safe::{
         block::flight::{
             self,
@@ -72,6 +76,8 @@ struct InFlight {
     range: Range,
     manner: Manner,
     placement: Placement,
+    /// Where it is read.
+    spots: Spots,
     /// How much has been read, if the rest is read on.
     done: usize,
 }
@@ -95,13 +101,17 @@ pub(crate) fn issue<'r>(
             range: *range,
             manner: *manner,
             placement: Placement::Direct,
+            spots: Spots::new(),
             done: 0,
         }),
         manner.patience.gfp(),
     )
     .map_err(Stop::from_mapping)?;
     let plan = &mut ticket.cargo().plan;
-    let ready = window::prepare(resources, inode.count(), range, &mut attempt, plan)?;
+    // Not to be dropped in an interrupt: they keep the block devices.
+    let mut runs = Runs::new();
+    let count = inode.count();
+    let ready = window::prepare(resources, count, range, &mut attempt, plan, &mut runs)?;
     let Some(hold) = ready.hold else {
         if plan.range != *range {
             // There is more than fits into a window, though nothing needs a device.
@@ -110,13 +120,14 @@ pub(crate) fn issue<'r>(
         window::deliver_now(resources, ready, plan, &pages)?;
         return Ok(Issued::Now(range.valid));
     };
-    let (runs, ioprio) = (ready.runs, manner.ioprio);
+    let ioprio = manner.ioprio;
     let Some(read) = read.detach(pages, inode, ready.writers) else {
         return Err(Stop::WouldWait);
     };
     stats::count(Counter::Queued);
     ticket.cargo().read = Some(read);
     ticket.cargo().placement = attempt.placement;
+    ticket.cargo().spots = runs.spots();
     flight::launch(
         ticket,
         resources.enter(),
@@ -124,10 +135,8 @@ pub(crate) fn issue<'r>(
         |cargo, resources, submitter| {
             if let Some(pages) = cargo.read.as_ref().and_then(AsyncRead::pages) {
                 let (pool, fetches) = (&resources.pool, &cargo.plan.fetches);
-                bio::submit(submitter, pool, runs.as_slice(), fetches, pages, ioprio);
+                bio::submit(submitter, pool, &mut runs, fetches, pages, ioprio);
             }
-            // They keep the block devices, and are not to be dropped in an interrupt.
-            drop(runs);
         },
     );
     Ok(Issued::Later)
@@ -233,6 +242,8 @@ impl InFlight {
         let (Some(pages), Some(inode)) = (read.pages(), read.inode()) else {
             return Err(Stop::Fail(EIO));
         };
-        window::read_again(resources, inode, &self.range, pages, &self.manner, outcome)
+        let spots = core::mem::replace(&mut self.spots, Spots::new());
+        let before = (outcome, spots);
+        window::read_again(resources, inode, &self.range, pages, &self.manner, before)
     }
 }

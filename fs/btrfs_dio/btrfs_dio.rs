@@ -20,11 +20,12 @@
 //! | [`checksum`]       | expected values looked up; computed and compared when data has arrived  |
 //! | [`checksum_cache`] | expected values that have been looked up, for who reads little at a time |
 //! | [`stripe`]         | logical address -> stripe of a chunk, and [`mirror`]: which copy        |
-//! | [`bio`]            | fetches -> runs on devices -> bios, submitted together                  |
+//! | [`run`]            | fetches -> runs: what is read of a device in one go                     |
+//! | [`bio`]            | runs -> bios, submitted together                                        |
 //! | [`completion`]     | what makes data that has arrived the right data                         |
 //! | [`delivery`]       | what we write to the caller: [`hole`], [`inline`], [`compressed`]       |
 //! | [`cache`]          | decompressed extents, for who reads them piece by piece                 |
-//! | [`stats`]          | what happened, for people                                               |
+//! | [`stats`]          | what happened, for people; [`devices`]: to which device                 |
 //!
 //! # What is guaranteed
 //!
@@ -65,6 +66,7 @@ mod checksum_cache;
 mod completion;
 mod compressed;
 mod delivery;
+mod devices;
 mod error;
 mod extents;
 mod fetch;
@@ -77,6 +79,7 @@ mod plan;
 mod range;
 mod request;
 mod resources;
+mod run;
 mod stats;
 mod stripe;
 mod window;
@@ -85,7 +88,10 @@ mod window;
 #[path = "../../tests/kunit/suites.rs"]
 mod kunit_suites;
 
-use safe::btrfs::hook::Registration;
+use safe::{
+    btrfs::hook::Registration,
+    debugfs::Dir, //
+};
 
 module! {
     type: Module,
@@ -114,7 +120,7 @@ module! {
 struct Module {
     #[pin]
     registration: Registration<hook::Engine>,
-    stats: stats::File,
+    _files: Dir,
 }
 
 impl kernel::InPlaceModule for Module {
@@ -122,8 +128,13 @@ impl kernel::InPlaceModule for Module {
         try_pin_init!(Self {
             _: { safe::layout::check()? },
             registration <- Registration::new(hook::Engine::new()),
-            // Last: if the file were open when loading fails, it would outlive the module.
-            stats: stats::file(),
+            // Last: if a file were open when loading fails, it would outlive the module.
+            _files: {
+                let dir = Dir::new(c"btrfs_dio");
+                dir.add::<stats::Counters>(c"stats");
+                dir.add::<devices::Devices>(c"devices");
+                dir
+            },
         })
     }
 }

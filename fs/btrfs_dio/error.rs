@@ -12,8 +12,6 @@ use kernel::{
 pub(crate) enum Reason {
     /// Offset, length or memory is no multiple of 512 bytes.
     Unaligned,
-    /// There is data with parity (RAID5, RAID6) in the range.
-    Raid56,
     /// The file is sealed with fs-verity.
     Verity,
     /// The file is encrypted.

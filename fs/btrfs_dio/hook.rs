@@ -19,6 +19,10 @@ use crate::{
             },
         },
         drain::Drain,
+        params::{
+            self,
+            ReadPolicy, //
+        },
         quiescence::Quiescence,
         read::{
             Buffer,
@@ -129,7 +133,7 @@ fn admit(read: &DirectRead<'_>) -> Result<Admission, Reason> {
     if block > PAGE_SIZE
         || !block.is_power_of_two()
         || fs.has_indirect_mapping()
-        || !fs.reads_by_pid()
+        || params::read_policy() == ReadPolicy::Fs && !fs.reads_by_pid()
     {
         return Err(Reason::Features);
     }

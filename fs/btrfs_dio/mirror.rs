@@ -2,16 +2,30 @@
 
 //! Which copy to read.
 
+use crate::{
+    safe::block::account::Why,
+    stripe::STRIPE_LEN, //
+};
+
 /// A copy as the choice sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Copy {
+pub(crate) enum Candidate {
     /// On a device that is there.
-    Good,
+    Good {
+        /// How much is in flight to it, in bytes.
+        in_flight: u64,
+    },
     /// On a device that is there, but better left alone.
     Avoided,
     /// On a device that is not there.
     Missing,
 }
+
+/// Least length of a read of which several copies are read, in bytes.
+const LONG: usize = 256 << 10;
+/// How much of the address space has one device's turn among equals, in bytes: what is read in a
+/// row stays together.
+const NEAR: u64 = 1 << 20;
 
 /// Chooses as the filesystem does: one copy for each process, if it is fit; else the first that is.
 ///
@@ -19,12 +33,13 @@ pub(crate) enum Copy {
 /// if none is fit, and 0 if there are no copies.
 ///
 /// Rule: `find_live_mirror()` with `BTRFS_READ_POLICY_PID`, fs/btrfs/volumes.c.
-pub(crate) fn by_pid(pid: i32, copies: u32, copy: impl Fn(u32) -> Copy) -> u32 {
+pub(crate) fn by_pid(pid: i32, copies: u32, copy: impl Fn(u32) -> Candidate) -> u32 {
     let Some(preferred) = pid.unsigned_abs().checked_rem(copies) else {
         return 0;
     };
-    for acceptable in [(|copy| copy == Copy::Good) as fn(Copy) -> bool, |copy| {
-        copy != Copy::Missing
+    let good = |copy| matches!(copy, Candidate::Good { .. });
+    for acceptable in [good as fn(Candidate) -> bool, |copy| {
+        copy != Candidate::Missing
     }] {
         if acceptable(copy(preferred)) {
             return preferred;
@@ -34,4 +49,45 @@ pub(crate) fn by_pid(pid: i32, copies: u32, copy: impl Fn(u32) -> Copy) -> u32 {
         }
     }
     preferred
+}
+
+/// Chooses the copy on the device that has least to do, and says why. Among equals, and among those
+/// that are not good, `address` decides.
+///
+/// `copy` and what is returned are as with [`by_pid`].
+pub(crate) fn spread(address: u64, copies: u32, copy: impl Fn(u32) -> Candidate) -> (u32, Why) {
+    let Some(turn) = (address / NEAR).checked_rem(u64::from(copies)) else {
+        return (0, Why::Only);
+    };
+    // CAST: Less than `copies`.
+    let turn = turn as u32;
+    // Less is better; what is not good comes last.
+    let rank = |n: u32| match copy(n) {
+        Candidate::Good { in_flight } => (0u8, in_flight),
+        Candidate::Avoided => (1, 0),
+        Candidate::Missing => (2, 0),
+    };
+    let (mut best, mut best_rank, mut equals) = (turn, rank(turn), 1u32);
+    // From the one whose turn it is on.
+    for n in (0..copies).map(|n| turn.wrapping_add(n) % copies).skip(1) {
+        let other = rank(n);
+        if other < best_rank {
+            (best, best_rank, equals) = (n, other, 1);
+        } else if other == best_rank {
+            equals = equals.saturating_add(1);
+        }
+    }
+    let why = if equals > 1 { Why::Near } else { Why::Least };
+    (best, why)
+}
+
+/// Returns how much of a read of `len` bytes to read of each of `devices` devices, if it is worth
+/// while to read it of more than one: an equal part, in whole stripes.
+pub(crate) fn share(len: usize, devices: u32) -> Option<usize> {
+    if len < LONG || devices < 2 {
+        return None;
+    }
+    // CAST: Widening; small.
+    len.checked_div(devices as usize)?
+        .checked_next_multiple_of(STRIPE_LEN as usize)
 }

@@ -70,7 +70,7 @@ pub(crate) enum Counter {
 }
 
 /// All counters, in the order they are shown in; the position of each is its number.
-const COUNTERS: [(Counter, &str); 32] = [
+const COUNTERS: [(Counter, &str); 31] = [
     (Counter::Reads, "reads"),
     (Counter::Bytes, "bytes"),
     (Counter::Queued, "queued"),
@@ -92,7 +92,6 @@ const COUNTERS: [(Counter, &str); 32] = [
     (Counter::ChecksumMisses, "csum_cache_misses"),
     (Counter::Unlocked, "unlocked"),
     (Counter::Declined(Reason::Unaligned), "declined_unaligned"),
-    (Counter::Declined(Reason::Raid56), "declined_raid56"),
     (Counter::Declined(Reason::Verity), "declined_verity"),
     (Counter::Declined(Reason::Encrypted), "declined_encrypted"),
     (Counter::Declined(Reason::Features), "declined_features"),
@@ -202,14 +201,6 @@ impl Tally {
             }
         }
     }
-}
-
-/// The file that shows all counters.
-pub(crate) type File = debugfs::File<Counters>;
-
-/// Makes the file.
-pub(crate) fn file() -> File {
-    File::new(c"btrfs_dio", c"stats")
 }
 
 /// What the file shows.

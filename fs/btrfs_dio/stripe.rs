@@ -30,7 +30,7 @@ pub(crate) struct Place {
 
 /// Finds the place of `len` bytes from `logical` on, as far as they lie together.
 ///
-/// `Raid56` for chunks with parity; `Mapping` if the address is not in the chunk, or the chunk is
+/// `Mapping` if the address is not in the chunk, or the chunk is
 /// not of a shape that makes sense.
 pub(crate) fn place(shape: &Shape, logical: u64, len: u64) -> Result<Place, Reason> {
     let offset = logical.checked_sub(shape.start).ok_or(Reason::Mapping)?;
@@ -66,7 +66,8 @@ pub(crate) fn place(shape: &Shape, logical: u64, len: u64) -> Result<Place, Reas
             }
             striped(&whole, groups, shape.sub_stripes)
         }
-        Profile::Raid56 => Err(Reason::Raid56),
+        Profile::Raid5 => rotated(&whole, shape.stripes, 1),
+        Profile::Raid6 => rotated(&whole, shape.stripes, 2),
         Profile::Single | Profile::Unknown => Err(Reason::Mapping),
     }
 }
@@ -88,5 +89,21 @@ fn striped(whole: &Place, groups: u32, copies: u32) -> Result<Place, Reason> {
             .and_then(|row| row.checked_add(within))
             .ok_or(Reason::Mapping)?,
         len: whole.len.min(STRIPE_LEN.saturating_sub(within)),
+    })
+}
+
+/// Finds the place in a chunk whose data goes round all `stripes` stripes but `parities`, which are
+/// others in each row.
+fn rotated(whole: &Place, stripes: u32, parities: u32) -> Result<Place, Reason> {
+    let data = stripes.checked_sub(parities).ok_or(Reason::Mapping)?;
+    let place = striped(whole, data, 1)?;
+    let row = place.offset / STRIPE_LEN;
+    let first = u64::from(place.first)
+        .checked_add(row)
+        .and_then(|sum| sum.checked_rem(u64::from(stripes)))
+        .ok_or(Reason::Mapping)?;
+    Ok(Place {
+        first: u32::try_from(first).map_err(|_| Reason::Mapping)?,
+        ..place
     })
 }

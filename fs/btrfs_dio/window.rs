@@ -3,10 +3,7 @@
 //! One window of a read: lock, plan, submit; and once all has arrived, finish or try again.
 
 use crate::{
-    bio::{
-        self,
-        Run, //
-    },
+    bio,
     budget::Share,
     completion::{
         self,
@@ -17,10 +14,14 @@ use crate::{
         Stop, //
     },
     extents::Extents,
-    few::Few,
     plan::Plan,
     range::Range,
     resources::Resources,
+    run::{
+        self,
+        Runs, //
+        Spots,
+    },
     safe::{
         block::batch,
         btrfs::{
@@ -88,6 +89,8 @@ pub(crate) struct Attempt {
     pub(crate) placement: Placement,
     /// Private memory taken beforehand.
     pub(crate) share: Option<Share>,
+    /// The spots to read again, if they are to be the same ones.
+    pub(crate) spots: Spots,
 }
 
 impl Attempt {
@@ -97,13 +100,13 @@ impl Attempt {
             manner: *manner,
             placement: Placement::Direct,
             share: None,
+            spots: Spots::new(),
         }
     }
 }
 
 /// What it takes to submit a window that is planned; no extent is locked any more.
 pub(crate) struct Ready<'a> {
-    pub(crate) runs: Few<Run>,
     /// `None` if nothing is read from devices.
     pub(crate) hold: Option<DeviceHold<'a>>,
     pub(crate) writers: WriterLock<'a>,
@@ -119,12 +122,21 @@ pub(crate) fn prepare<'a>(
     range: &Range,
     attempt: &mut Attempt,
     plan: &mut Plan,
+    runs: &mut Runs,
 ) -> Result<Ready<'a>, Stop> {
     let patience = attempt.manner.patience;
     let mut stale = 0u32;
     // Each arm mends what cannot happen again, or once more after another, or not that often.
     loop {
-        match prepare_once(resources, inode, range, attempt, plan, stale >= STALE_TRIES) {
+        match prepare_once(
+            resources,
+            inode,
+            range,
+            attempt,
+            plan,
+            runs,
+            stale >= STALE_TRIES,
+        ) {
             Err(Stop::Stale) if stale < STALE_TRIES => {
                 *plan = Plan::new(range);
                 stale = stale.saturating_add(1);
@@ -154,6 +166,7 @@ fn prepare_at_a_glance<'a>(
     range: &Range,
     attempt: &Attempt,
     plan: &mut Plan,
+    runs: &mut Runs,
 ) -> Result<Option<Ready<'a>>, Stop> {
     let whole = range.len <= GLANCE
         && range.direct(0, range.len) == Some((range.base, range.len))
@@ -173,19 +186,12 @@ fn prepare_at_a_glance<'a>(
     if !plan.make_at_a_glance(resources, &glance, range)? {
         return Ok(None);
     }
-    let runs = bio::map(
-        &plan.fetches,
-        glance.watch(),
-        &hold,
-        &attempt.manner,
-        Few::new(),
-    )?;
+    run::find(&plan.fetches, glance.watch(), &hold, attempt, runs)?;
     if !glance.is_current() {
         return Ok(None);
     }
     stats::count(Counter::Unlocked);
     Ok(Some(Ready {
-        runs,
         hold: Some(hold),
         writers: WriterLock::none(inode),
     }))
@@ -199,9 +205,10 @@ fn prepare_once<'a>(
     range: &Range,
     attempt: &mut Attempt,
     plan: &mut Plan,
+    runs: &mut Runs,
     locked: bool,
 ) -> Result<Ready<'a>, Stop> {
-    match prepare_at_a_glance(resources, inode, range, attempt, plan) {
+    match prepare_at_a_glance(resources, inode, range, attempt, plan, runs) {
         Ok(Some(ready)) => return Ok(ready),
         Err(Stop::Misfit) => return Err(Stop::Misfit),
         // The lock will tell what was the matter.
@@ -229,12 +236,12 @@ fn prepare_once<'a>(
         false => (None, Some(lock.unlock_extents())),
     };
     plan.make(resources, inode.inode(), &mut extents, range, attempt)?;
-    let (mut runs, mut hold) = (Few::new(), None);
+    let mut hold = None;
     if plan.reads_devices() {
-        let room = bio::room(&plan.fetches, patience.gfp())?;
+        runs.reset(&plan.fetches, patience.gfp())?;
         // After the checksums: with a hold on the devices no metadata may be read.
         let taken = DeviceHold::take(inode.inode().fs(), patience).map_err(Stop::from_mapping)?;
-        runs = bio::map(&plan.fetches, &Watch::new(), &taken, &attempt.manner, room)?;
+        run::find(&plan.fetches, &Watch::new(), &taken, attempt, runs)?;
         hold = Some(taken);
     }
     // Who holds the lock need not ask: a map can be forgotten as well, for want of memory.
@@ -244,7 +251,6 @@ fn prepare_once<'a>(
     plan.keep(extents);
     let writers = writers.or_else(|| lock.map(ExtentLock::unlock_extents));
     Ok(Ready {
-        runs,
         hold,
         writers: writers.unwrap_or_else(|| WriterLock::none(inode)),
     })
@@ -264,7 +270,8 @@ pub(crate) fn read(
 ) -> Result<usize, Stop> {
     let mut attempt = Attempt::first(manner);
     let mut plan = Plan::new(range);
-    let ready = prepare(resources, inode, range, &mut attempt, &mut plan)?;
+    let mut runs = Runs::new();
+    let ready = prepare(resources, inode, range, &mut attempt, &mut plan, &mut runs)?;
     if manner.patience == Patience::Nowait && plan.range != *range {
         return Err(Stop::WouldWait);
     }
@@ -272,6 +279,7 @@ pub(crate) fn read(
         resources,
         ready,
         &mut plan,
+        &mut runs,
         attempt.placement,
         pages,
         manner,
@@ -281,11 +289,14 @@ pub(crate) fn read(
     }
     // Its private memory has to be given back before more is asked for.
     drop(plan);
-    read_again(resources, inode, range, pages, manner, outcome)
+    let spots = runs.spots();
+    drop(runs);
+    read_again(resources, inode, range, pages, manner, (outcome, spots))
 }
 
-/// Reads a window again that has been read with this outcome, until it is right. Returns how many
-/// bytes it was cut down to.
+/// Reads a window again that has been read with this outcome, of these spots, until it is right: of
+/// the same spots, as far as it still is there, or who is to blame would not be known. Returns how
+/// many bytes it was cut down to.
 ///
 /// As [`read`], but may wait.
 pub(crate) fn read_again(
@@ -294,9 +305,10 @@ pub(crate) fn read_again(
     range: &Range,
     pages: &UserPages<'_>,
     manner: &Manner,
-    mut outcome: Outcome,
+    (mut outcome, spots): (Outcome, Spots),
 ) -> Result<usize, Stop> {
     let mut attempt = Attempt::first(manner);
+    attempt.spots = spots;
     attempt.manner.patience = Patience::Wait;
     let mut mismatched = false;
     for _ in 0..READ_TRIES {
@@ -309,11 +321,13 @@ pub(crate) fn read_again(
             }
         }
         let mut plan = Plan::new(range);
-        let ready = prepare(resources, inode, range, &mut attempt, &mut plan)?;
+        let mut runs = Runs::new();
+        let ready = prepare(resources, inode, range, &mut attempt, &mut plan, &mut runs)?;
         outcome = deliver(
             resources,
             ready,
             &mut plan,
+            &mut runs,
             attempt.placement,
             pages,
             manner,
@@ -346,6 +360,7 @@ fn deliver(
     resources: &Resources,
     mut ready: Ready<'_>,
     plan: &mut Plan,
+    runs: &mut Runs,
     placement: Placement,
     pages: &UserPages<'_>,
     manner: &Manner,
@@ -353,7 +368,7 @@ fn deliver(
     let Some(hold) = ready.hold.take() else {
         return deliver_now(resources, ready, plan, pages).map(|()| Outcome::Right);
     };
-    let Ready { runs, writers, .. } = ready;
+    let writers = ready.writers;
     let block = plan.range.block;
     let (before, status) = {
         let Plan {
@@ -364,15 +379,7 @@ fn deliver(
         let fetches = &*fetches;
         batch::wait_for(hold, |submitter| {
             let pool = &resources.pool;
-            bio::submit(
-                submitter,
-                pool,
-                runs.as_slice(),
-                fetches,
-                pages,
-                manner.ioprio,
-            );
-            drop(runs);
+            bio::submit(submitter, pool, runs, fetches, pages, manner.ioprio);
             deliveries.before(resources, block, pages)
         })
     };

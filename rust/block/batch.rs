@@ -19,7 +19,10 @@
 //! C headers: [`include/linux/bio.h`](srctree/include/linux/bio.h),
 //! [`include/linux/completion.h`](srctree/include/linux/completion.h)
 
-use super::bio::ReadBio;
+use super::bio::{
+    ended,
+    ReadBio, //
+};
 use crate::{
     bindings as our_bindings,
     safe::btrfs::device::DeviceHold, //
@@ -189,7 +192,7 @@ unsafe extern "C" fn end_io(bio: *mut bindings::bio) {
         if status != 0 {
             core.as_ref().fail(bindings::blk_status_to_errno(status));
         }
-        bindings::bio_put(bio);
+        ended(bio, status == 0);
         Core::count_down(core);
     }
 }

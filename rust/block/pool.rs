@@ -4,6 +4,7 @@
 //!
 //! C header: [`include/linux/bio.h`](srctree/include/linux/bio.h)
 
+use super::bio::ReadBio;
 use kernel::{
     bindings,
     error::to_result,
@@ -33,14 +34,16 @@ unsafe impl Sync for BioPool {}
 impl BioPool {
     /// Makes a pool. May sleep.
     pub(crate) fn new() -> impl PinInit<Self, Error> {
-        let flags = bindings::BIOSET_PERCPU_CACHE;
+        let flags = bindings::BIOSET_NEED_BVECS | bindings::BIOSET_PERCPU_CACHE;
+        // CAST: A small number.
+        let front_pad = ReadBio::FRONT_PAD as u32;
         try_pin_init!(Self {
             // INVARIANT: Initialised here, and `try_ffi_init` fails if that does.
             set <- Opaque::try_ffi_init(|set: *mut bindings::bio_set| {
                 // SAFETY: `set` is memory for a bio set. It has to be zeroed first.
                 unsafe {
                     core::ptr::write_bytes(set, 0, 1);
-                    to_result(bindings::bioset_init(set, RESERVE, 0, flags as i32))
+                    to_result(bindings::bioset_init(set, RESERVE, front_pad, flags as i32))
                 }
             }),
         })

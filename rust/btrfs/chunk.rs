@@ -31,8 +31,10 @@ pub(crate) enum Profile {
     Raid1,
     /// Spread over groups of stripes, a copy on each stripe of the group.
     Raid10,
-    /// With parity: RAID5, RAID6.
-    Raid56,
+    /// Spread, with one parity.
+    Raid5,
+    /// Spread, with two parities.
+    Raid6,
     /// Something that is not known here.
     Unknown,
 }
@@ -145,20 +147,21 @@ fn profile(chunk_type: u64) -> Profile {
     const RAID0: u64 = bindings::BTRFS_BLOCK_GROUP_RAID0 as u64;
     const RAID10: u64 = bindings::BTRFS_BLOCK_GROUP_RAID10 as u64;
     const DUP: u64 = bindings::BTRFS_BLOCK_GROUP_DUP as u64;
-    const RAID56: u64 =
-        bindings::BTRFS_BLOCK_GROUP_RAID5 as u64 | bindings::BTRFS_BLOCK_GROUP_RAID6 as u64;
+    const RAID5: u64 = bindings::BTRFS_BLOCK_GROUP_RAID5 as u64;
+    const RAID6: u64 = bindings::BTRFS_BLOCK_GROUP_RAID6 as u64;
     const REMAPPED: u64 = bindings::BTRFS_BLOCK_GROUP_REMAPPED as u64;
 
     if chunk_type & REMAPPED != 0 {
         return Profile::Unknown;
     }
-    match chunk_type & (RAID0 | RAID1 | RAID10 | DUP | RAID56) {
+    match chunk_type & (RAID0 | RAID1 | RAID10 | DUP | RAID5 | RAID6) {
         0 => Profile::Single,
         DUP => Profile::Dup,
         RAID0 => Profile::Raid0,
         RAID10 => Profile::Raid10,
         bits if bits.is_power_of_two() && bits & RAID1 != 0 => Profile::Raid1,
-        bits if bits.is_power_of_two() && bits & RAID56 != 0 => Profile::Raid56,
+        RAID5 => Profile::Raid5,
+        RAID6 => Profile::Raid6,
         _ => Profile::Unknown,
     }
 }

@@ -8,7 +8,10 @@
 use super::fs::FsInfo;
 use crate::{
     bindings,
-    safe::patience::Patience, //
+    safe::{
+        block::account::Account,
+        patience::Patience, //
+    },
 };
 use core::marker::PhantomData;
 use kernel::{
@@ -91,9 +94,9 @@ impl<'h> Device<'h> {
         }
     }
 
-    /// Returns whether the two are the same device.
-    pub(crate) fn is(self, other: Device<'_>) -> bool {
-        core::ptr::eq(self.device, other.device)
+    /// Returns what tells it from others, for as long as it exists.
+    pub(crate) fn id(self) -> usize {
+        self.device.addr()
     }
 
     /// Returns whether there is a block device behind it.
@@ -109,6 +112,13 @@ impl<'h> Device<'h> {
         let state = unsafe { (&raw const (*self.device).dev_state).read_volatile() };
         // CAST: As `test_bit()` does it.
         state & (1 << bindings::BTRFS_DEV_STATE_MISSING) != 0
+    }
+
+    /// Returns the account of its block device, if there is one.
+    pub(crate) fn account(self) -> Option<Account> {
+        let bdev = self.bdev();
+        // SAFETY: The block device exists, by the type invariants.
+        (!bdev.is_null()).then(|| Account::of(unsafe { bindings::bdio_bdev_number(bdev) }))
     }
 
     /// Opens it for reading; `None` if it cannot be read.

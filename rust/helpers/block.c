@@ -14,6 +14,11 @@ void bdio_bdev_put(struct block_device *bdev)
 	put_device(&bdev->bd_device);
 }
 
+dev_t bdio_bdev_number(struct block_device *bdev)
+{
+	return bdev->bd_dev;
+}
+
 /* As bio_iov_iter_set() does it: the vectors stay those of the submitter. */
 void bdio_bio_set_vecs(struct bio *bio, const struct bio_vec *vecs,
 		       unsigned int offset, unsigned int size)

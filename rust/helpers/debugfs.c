@@ -14,13 +14,15 @@ static int bdio_file_show(struct seq_file *m, void *unused)
 /* With the module as its owner: an open file keeps the module. */
 DEFINE_SHOW_ATTRIBUTE(bdio_file);
 
-struct dentry *bdio_debugfs_create(const char *dir, const char *file,
-				   void (*show)(struct seq_file *m))
+struct dentry *bdio_debugfs_create(const char *dir)
 {
-	struct dentry *parent = debugfs_create_dir(dir, NULL);
+	return debugfs_create_dir(dir, NULL);
+}
 
-	debugfs_create_file(file, 0444, parent, show, &bdio_file_fops);
-	return parent;
+void bdio_debugfs_file(struct dentry *dir, const char *file,
+		       void (*show)(struct seq_file *m))
+{
+	debugfs_create_file(file, 0444, dir, show, &bdio_file_fops);
 }
 
 void bdio_debugfs_remove(struct dentry *dir)

@@ -51,8 +51,14 @@ u32 bdio_item_size(const struct extent_buffer *leaf, int slot);
 void bdio_bdev_get(struct block_device *bdev);
 void bdio_bdev_put(struct block_device *bdev);
 unsigned int bdio_bdev_dma_alignment(struct block_device *bdev);
+dev_t bdio_bdev_number(struct block_device *bdev);
 void bdio_bio_set_vecs(struct bio *bio, const struct bio_vec *vecs,
 		       unsigned int offset, unsigned int size);
+
+/* params.c */
+#define BDIO_POLICY_SPREAD	0
+#define BDIO_POLICY_FS		1
+int bdio_read_policy(void);
 
 /* counters.c */
 #define BDIO_COUNTERS	64
@@ -60,8 +66,9 @@ void bdio_counter_add(unsigned int nr, u64 value);
 u64 bdio_counter_sum(unsigned int nr);
 
 /* debugfs.c */
-struct dentry *bdio_debugfs_create(const char *dir, const char *file,
-				   void (*show)(struct seq_file *m));
+struct dentry *bdio_debugfs_create(const char *dir);
+void bdio_debugfs_file(struct dentry *dir, const char *file,
+		       void (*show)(struct seq_file *m));
 void bdio_debugfs_remove(struct dentry *dir);
 
 /* decode.c */

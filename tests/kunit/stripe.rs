@@ -172,11 +172,46 @@ mod tests {
     }
 
     #[test]
-    fn parity_is_left_to_btrfs() {
-        assert_eq!(
-            place(&shape(Profile::Raid56, 3, 1), START, 4096),
-            Err(Reason::Raid56)
-        );
+    fn parity_goes_round() {
+        // (profile, stripes, offset in the chunk, number of the stripe, offset there, length given)
+        let cases = [
+            (Profile::Raid5, 3u32, 0u64, 0u32, 0u64, K64),
+            (Profile::Raid5, 3, 4096, 0, 4096, K64 - 4096),
+            (Profile::Raid5, 3, K64, 1, 0, K64),
+            (Profile::Raid5, 3, 2 * K64, 1, K64, K64),
+            (Profile::Raid5, 3, 3 * K64 - 4096, 1, 2 * K64 - 4096, 4096),
+            (Profile::Raid5, 3, 3 * K64, 2, K64, K64),
+            (Profile::Raid5, 3, 4 * K64, 2, 2 * K64, K64),
+            (Profile::Raid5, 3, 5 * K64, 0, 2 * K64, K64),
+            (Profile::Raid5, 3, 6 * K64, 0, 3 * K64, K64),
+            (Profile::Raid6, 4, 0, 0, 0, K64),
+            (Profile::Raid6, 4, 2 * K64, 1, K64, K64),
+            (Profile::Raid6, 4, 6 * K64, 3, 3 * K64, K64),
+            (Profile::Raid6, 4, 7 * K64, 0, 3 * K64, K64),
+            (Profile::Raid6, 3, K64, 1, K64, K64),
+        ];
+        for (profile, stripes, offset, first, on_stripe, len) in cases {
+            assert_eq!(
+                place(&shape(profile, stripes, 1), START + offset, K64),
+                Ok(Place {
+                    first,
+                    copies: 1,
+                    offset: on_stripe,
+                    len
+                })
+            );
+        }
+        // Nothing but parity.
+        for (profile, stripes) in [
+            (Profile::Raid5, 1),
+            (Profile::Raid6, 1),
+            (Profile::Raid6, 2),
+        ] {
+            assert_eq!(
+                place(&shape(profile, stripes, 1), START, 4096),
+                Err(Reason::Mapping)
+            );
+        }
     }
 
     fn shape(profile: Profile, stripes: u32, sub_stripes: u32) -> Shape {

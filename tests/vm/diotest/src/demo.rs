@@ -35,8 +35,6 @@ struct Exhibit {
     what: &'static str,
     model: Model,
     request: Request,
-    /// Why the module may leave it to mainline.
-    excuse: Option<&'static str>,
 }
 
 impl Exhibit {
@@ -46,13 +44,7 @@ impl Exhibit {
             what,
             model,
             request: Request::pread(0, len),
-            excuse: None,
         }
-    }
-
-    fn excuse(mut self, reason: &'static str) -> Self {
-        self.excuse = Some(reason);
-        self
     }
 }
 
@@ -157,8 +149,7 @@ fn through_module(moved: &Stats, exhibit: &Exhibit, clean: bool) -> (String, boo
             _ => ("btrfs_dio".into(), clean && !queued),
         };
     }
-    let excused = reasons.len() == 1 && exhibit.excuse == reasons.first().copied();
-    (format!("left to mainline: {}", reasons.join(", ")), excused)
+    (format!("left to mainline: {}", reasons.join(", ")), false)
 }
 
 impl Sums {
@@ -336,5 +327,5 @@ fn compressed(env: &Env, fs: &Fs) -> Result<Vec<Exhibit>> {
 fn parity(env: &Env, fs: &Fs) -> Result<Vec<Exhibit>> {
     let mut exhibits = plain_and_inline(env, fs)?;
     let plain = exhibits.swap_remove(0);
-    Ok(vec![plain.excuse("raid56")])
+    Ok(vec![plain])
 }

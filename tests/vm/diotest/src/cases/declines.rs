@@ -18,14 +18,10 @@ use std::fs::File;
 const B: u64 = BLOCK as u64;
 
 pub fn cases(_: &Env) -> Vec<Case> {
-    let mut cases = vec![
+    vec![
         Case::new("unaligned", unaligned),
         Case::new("verity", verity),
-    ];
-    for profile in ["raid5", "raid6"] {
-        cases.push(Case::new(profile, move |env| parity(env, profile)));
-    }
-    cases
+    ]
 }
 
 fn plain(env: &Env, spec: &Spec, size: usize) -> Result<(Fs, Model)> {
@@ -70,19 +66,6 @@ fn unaligned(env: &Env) -> Result<()> {
     }
     // One short vector among good ones.
     subject.expect(&Request::preadv(0, vec![BLOCK, 511, BLOCK]), expect)?;
-    file.cross_check()
-}
-
-/// Parity profiles.
-fn parity(env: &Env, profile: &str) -> Result<()> {
-    let (_fs, file) = plain(env, &Spec::new(profile, Csum::Crc32c), 1_000_000)?;
-    let subject = Subject::open(env, &file)?;
-    let mut rng = env.rng(1);
-    for _ in 0..env.scaled(10) {
-        let mut request = Request::random(&mut rng, file.size());
-        request.offset = request.offset.min(file.size() / 2 / B * B);
-        subject.expect(&request, Expect::Declined("raid56"))?;
-    }
     file.cross_check()
 }
 

@@ -6,7 +6,7 @@
 
 use super::Case;
 use crate::env::Env;
-use crate::fs::{CSUMS, Csum, Fs, PROFILES, Spec};
+use crate::fs::{CSUMS, Csum, Fs, PARITY, PROFILES, Spec};
 use crate::kinds;
 use crate::read::{Request, Via};
 use crate::subject::Subject;
@@ -16,14 +16,14 @@ use rand::seq::SliceRandom;
 /// Each profile with crc32c, each other checksum type once, and some of the rest.
 pub fn cases(env: &Env) -> Vec<Case> {
     let mut pairs: Vec<(&str, Csum)> = Vec::new();
-    for profile in PROFILES {
+    for profile in PROFILES.into_iter().chain(PARITY) {
         pairs.push((profile.name, Csum::Crc32c));
     }
     for (i, csum) in CSUMS.into_iter().skip(1).enumerate() {
         pairs.push((["raid1", "single"][i % 2], csum));
     }
     let mut rest = Vec::new();
-    for profile in PROFILES {
+    for profile in PROFILES.into_iter().chain(PARITY) {
         for csum in CSUMS {
             if !pairs.contains(&(profile.name, csum)) {
                 rest.push((profile.name, csum));
