@@ -242,7 +242,8 @@ struct Target {
 }
 
 /// Finds the runs of what a window fetches, with a hold on the devices. They are the right ones if
-/// the extents are current afterwards. Does not sleep: `runs`, which is empty, is to have room for them.
+/// the extents are current afterwards. Does not sleep: `runs`, which is empty, is to have room for
+/// them.
 pub(crate) fn find(
     fetches: &Fetches,
     watch: &Watch,
@@ -385,9 +386,15 @@ impl<'h> Finder<'h, '_> {
         if runs.is_empty() {
             return None;
         }
+        // Who spreads may stay with any copy.
+        let fixed = match self.policy {
+            ReadPolicy::Fs => Some(self.by_pid(map, place)),
+            ReadPolicy::Spread => None,
+        };
+        let copies = || (0..place.copies).filter(move |n| fixed.is_none_or(|fixed| fixed == *n));
         let mut recent = runs.iter().enumerate().rev().take(RECENT);
         recent.find_map(|(nr, run)| {
-            let copy = (0..place.copies).filter_map(|n| nth(map, place, n));
+            let copy = copies().filter_map(|n| nth(map, place, n));
             let mut same = copy.filter(|stripe| {
                 stripe.device.id() == run.id
                     && stripe.physical.checked_add(place.offset) == run.end()
@@ -409,15 +416,19 @@ impl<'h> Finder<'h, '_> {
         if place.copies <= 1 {
             return Some((map.stripe(place.first)?, Why::Only));
         }
-        let candidate = |n| self.candidate(map, place, n);
         let (chosen, why) = match self.policy {
-            ReadPolicy::Fs => (
-                mirror::by_pid(self.attempt.manner.pid, place.copies, candidate),
-                Why::Policy,
-            ),
-            ReadPolicy::Spread => mirror::spread(address, place.copies, candidate),
+            ReadPolicy::Fs => (self.by_pid(map, place), Why::Policy),
+            ReadPolicy::Spread => {
+                mirror::spread(address, place.copies, |n| self.candidate(map, place, n))
+            }
         };
         Some((nth(map, place, chosen)?, why))
+    }
+
+    /// Chooses the copy that the filesystem would read.
+    fn by_pid(&self, map: &ChunkMap<'h>, place: &Place) -> u32 {
+        let pid = self.attempt.manner.pid;
+        mirror::by_pid(pid, place.copies, |n| self.candidate(map, place, n))
     }
 
     /// Returns what copy number `n` is like.

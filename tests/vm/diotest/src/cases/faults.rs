@@ -13,6 +13,7 @@ use crate::mirrors::{Placed, as_reader_of, device_stats};
 use crate::model::Model;
 use crate::module;
 use crate::read::Request;
+use crate::stats::Stats;
 use crate::subject::Subject;
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeSet;
@@ -46,7 +47,47 @@ pub fn cases(_: &Env) -> Vec<Case> {
     cases.push(Case::new("dm_dust", |env| device_error(env, Failing::Dust)));
     cases.push(Case::new("dm_error_single", dm_error_single));
     cases.push(Case::new("dm_error_dup", dm_error_dup));
+    for profile in ["raid1", "raid1c3", "raid10", "raid5", "raid6"] {
+        let name = format!("degraded-{profile}");
+        cases.push(Case::new(name, move |env| degraded(env, profile)));
+    }
     cases
+}
+
+/// A device that is not there: what has a copy elsewhere is read there; what
+/// would have to be rebuilt is left to btrfs, and only that.
+fn degraded(env: &Env, profile: &str) -> Result<()> {
+    let mut fs = Fs::make(env, &Spec::new(profile, Csum::Crc32c))?;
+    let mut file = Model::create(fs.path("file"))?;
+    file.write_random(&mut env.rng(0), 0, 4 << 20)?;
+    file.sync()?;
+    fs.umount()?;
+    let _ = crate::fs::run("btrfs", ["device", "scan", "--forget"]);
+    fs.devices.pop();
+    fs.spec.options = "degraded".into();
+    fs.mount()?;
+    let direct = crate::model::open_direct(&file.path)?;
+    let before = Stats::look(env)?;
+    let mut rng = env.rng(1);
+    for i in 0..env.scaled(60) as usize {
+        let len = [1, 4, 16, 64][i % 4] * BLOCK;
+        let offset = i * 13 % (file.data.len() / BLOCK - 64) * BLOCK;
+        let request = Request::pread(offset as u64, len).any_via(&mut rng);
+        let outcome = request.perform(&direct)?;
+        let want = &file.data[offset..offset + len];
+        let right = outcome.result.as_ref().ok() == Some(&len) && outcome.bytes() == want;
+        ensure!(right, "{request}: {:?}, or wrong data", outcome.result);
+    }
+    if let Some(before) = before {
+        let moved = Stats::read()?.since(&before);
+        let parity = ["raid5", "raid6"].contains(&profile);
+        let declined = moved.get("declined");
+        let good = moved.get("reads") > 0
+            && declined == moved.get("declined_io")
+            && (declined > 0) == parity;
+        ensure!(good, "{moved}");
+    }
+    Ok(())
 }
 
 fn file_on(env: &Env, fs: &Fs) -> Result<(Model, Placed)> {
