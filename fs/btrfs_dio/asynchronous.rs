@@ -120,7 +120,6 @@ pub(crate) fn issue<'r>(
         window::deliver_now(resources, ready, plan, &pages)?;
         return Ok(Issued::Now(range.valid));
     };
-    let ioprio = manner.ioprio;
     let Some(read) = read.detach(pages, inode, ready.writers) else {
         return Err(Stop::WouldWait);
     };
@@ -135,7 +134,7 @@ pub(crate) fn issue<'r>(
         |cargo, resources, submitter| {
             if let Some(pages) = cargo.read.as_ref().and_then(AsyncRead::pages) {
                 let (pool, fetches) = (&resources.pool, &cargo.plan.fetches);
-                bio::submit(submitter, pool, &mut runs, fetches, pages, ioprio);
+                bio::submit(submitter, pool, &mut runs, fetches, pages, manner);
             }
         },
     );

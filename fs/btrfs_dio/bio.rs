@@ -33,13 +33,19 @@ use crate::{
         self,
         Counter, //
     },
+    window::Manner,
 };
-use kernel::prelude::*;
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*, //
+};
 
 /// Where the memory of spans is.
 struct Spread<'p, 'r> {
     fetches: &'p Fetches,
     pages: &'p UserPages<'r>,
+    /// Whether each piece of the caller's memory is of whole pages.
+    whole: bool,
     /// The place in the caller's memory that was used last.
     callers: Cursor,
 }
@@ -59,6 +65,15 @@ impl<'p> Spread<'p, '_> {
         }
         Ok((vecs, cursor))
     }
+
+    /// Returns in how many pieces the memory of a span may be.
+    fn pieces(&mut self, span: &Span) -> Result<usize> {
+        if self.whole && matches!(span.memory, Memory::Caller { .. }) {
+            return Ok(span.len.div_ceil(PAGE_SIZE));
+        }
+        let (vecs, cursor) = self.memory(span)?;
+        Ok(vecs.pieces(&cursor, span.len))
+    }
 }
 
 /// Submits the bios of all runs. If one cannot be made the set fails.
@@ -70,18 +85,20 @@ pub(crate) fn submit<'p>(
     runs: &mut Runs,
     fetches: &'p Fetches,
     pages: &'p UserPages<'_>,
-    ioprio: u16,
+    manner: &Manner,
 ) {
     let mut spread = Spread {
         fetches,
         pages,
+        whole: manner.alignment & (PAGE_SIZE - 1) == 0,
         callers: Cursor::default(),
     };
     let (runs, spans) = runs.as_mut_slice();
     let alone = runs.len() == 1;
     let submit_all = || {
         for run in runs {
-            if let Err(error) = submit_run(submitter, pool, run, spans, &mut spread, ioprio) {
+            if let Err(error) = submit_run(submitter, pool, run, spans, &mut spread, manner.ioprio)
+            {
                 submitter.fail(error);
                 return;
             }
@@ -119,8 +136,7 @@ fn submit_run<'p>(
         // As many spans as one bio can gather.
         let (mut count, mut pieces, mut len) = (0usize, 0usize, 0usize);
         for span in rest.clone() {
-            let (vecs, cursor) = spread.memory(span)?;
-            let sum = pieces.saturating_add(vecs.pieces(&cursor, span.len));
+            let sum = pieces.saturating_add(spread.pieces(span)?);
             if count > 0 && sum > MAX_PIECES {
                 break;
             }

@@ -379,7 +379,7 @@ fn deliver(
         let fetches = &*fetches;
         batch::wait_for(hold, |submitter| {
             let pool = &resources.pool;
-            bio::submit(submitter, pool, runs, fetches, pages, manner.ioprio);
+            bio::submit(submitter, pool, runs, fetches, pages, manner);
             deliveries.before(resources, block, pages)
         })
     };
