@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 /// Runs `f` in a thread whose id, divided by `copies`, leaves `copy`: btrfs reads
-/// that copy for it.
+/// that copy for it, and so does the module under the policy `fs`.
 pub fn as_reader_of<T: Send>(
     copies: u32,
     copy: u32,

@@ -28,11 +28,17 @@ pub fn unload() -> Result<()> {
 
 /// Loads it.
 pub fn load(env: &Env) -> Result<()> {
+    load_with(env, "")
+}
+
+/// Loads it with parameters.
+pub fn load_with(env: &Env, parameters: &str) -> Result<()> {
     let Some(ko) = &env.ko else {
         return Err(skip("needs --ko or BTRFS_DIO_KO"));
     };
     let file = File::open(ko).with_context(|| ko.display().to_string())?;
-    sys::finit_module(&file).with_context(|| format!("insmod {}", ko.display()))?;
+    sys::finit_module(&file, parameters)
+        .with_context(|| format!("insmod {} {parameters}", ko.display()))?;
     ensure!(loaded(), "loaded, but there is no {}", stats::PATH);
     Ok(())
 }
@@ -57,6 +63,53 @@ pub fn restore(env: &Env) {
         std::thread::sleep(Duration::from_millis(100));
         if let Err(error) = load(env) {
             eprintln!("# cannot load the module again: {error:#}");
+        }
+    }
+}
+
+/// The parameter that says which copy is read.
+const POLICY: &str = "/sys/module/btrfs_dio/parameters/read_policy";
+
+/// By which rule copies are chosen. What it was before is put back on drop.
+pub struct Policy(Option<String>);
+
+impl Policy {
+    /// Sets it. Without a module, mainline has its own.
+    pub fn set(env: &Env, name: &str) -> Result<Self> {
+        if !env.module {
+            return Ok(Self(None));
+        }
+        let before = Self::get()?;
+        Self::put(name).with_context(|| format!("{name} to {POLICY}"))?;
+        Ok(Self(Some(before)))
+    }
+
+    /// btrfs's own, by the pid of the reader.
+    pub fn fs(env: &Env) -> Result<Self> {
+        Self::set(env, "fs")
+    }
+
+    /// Its name as of now.
+    pub fn get() -> Result<String> {
+        let text = std::fs::read_to_string(POLICY).context(POLICY)?;
+        let name = text.strip_suffix('\n').context("a line")?;
+        Ok(name.to_owned())
+    }
+
+    /// Sets it, for good.
+    pub fn put(name: &str) -> std::io::Result<()> {
+        std::fs::write(POLICY, name)
+    }
+}
+
+impl Drop for Policy {
+    fn drop(&mut self) {
+        // A case that unloads the module loses it.
+        let Some(before) = self.0.take().filter(|_| loaded()) else {
+            return;
+        };
+        if let Err(error) = Self::put(&before) {
+            eprintln!("# {before} to {POLICY}: {error}");
         }
     }
 }

@@ -159,13 +159,18 @@ pub unsafe fn ioctl<T: ?Sized>(file: &File, request: u64, arg: &mut T) -> io::Re
     check(ret as isize)
 }
 
-/// Loads a module from an open file.
-pub fn finit_module(file: &File) -> io::Result<()> {
+/// Loads a module from an open file, with parameters.
+pub fn finit_module(file: &File, parameters: &str) -> io::Result<()> {
+    let parameters = CString::new(parameters)?;
     // SAFETY: A file and a NUL-terminated string.
-    check(
-        unsafe { libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), c"".as_ptr(), 0) }
-            as isize,
-    )
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_finit_module,
+            file.as_raw_fd(),
+            parameters.as_ptr(),
+            0,
+        )
+    } as isize)
     .map(drop)
 }
 

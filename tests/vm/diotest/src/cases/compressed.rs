@@ -13,6 +13,7 @@ use crate::fiemap::Kind;
 use crate::fs::{Csum, Fs, Spec};
 use crate::mirrors::as_reader_of;
 use crate::model::{self, Model};
+use crate::module::Policy;
 use crate::packed;
 use crate::pagecache;
 use crate::read::Request;
@@ -300,6 +301,7 @@ fn moved(env: &Env) -> Result<()> {
 
 /// One copy is bad: whoever reads it gets the other. Both: EIO.
 fn corrupt(env: &Env) -> Result<()> {
+    let _policy = Policy::fs(env)?;
     for algorithm in packed::ALGORITHMS {
         let (mut fs, file) = plain(env, algorithm)?;
         let extent = packed::first(&file)?;

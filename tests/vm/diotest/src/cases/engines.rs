@@ -12,6 +12,7 @@ use crate::fs::{self, Csum, Fs, Spec};
 use crate::kinds;
 use crate::mirrors::{Placed, as_reader_of};
 use crate::model::{self, Model};
+use crate::module::Policy;
 use crate::pagecache;
 use crate::read::{Request, Via};
 use crate::stats::Stats;
@@ -275,6 +276,7 @@ fn damaged(env: &Env, fs: &Fs) -> Result<(Model, Placed)> {
 
 /// One copy is bad: whoever reads it gets the other.
 fn corrupt(env: &Env) -> Result<()> {
+    let _policy = Policy::fs(env)?;
     let mut fs = Fs::make(env, &Spec::new("raid1", Csum::Crc32c))?;
     let (file, placed) = damaged(env, &fs)?;
     for engine in Engine::ALL {

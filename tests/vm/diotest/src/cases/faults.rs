@@ -11,7 +11,7 @@ use crate::env::Env;
 use crate::fs::{Csum, Fs, Spec};
 use crate::mirrors::{Placed, as_reader_of, device_stats};
 use crate::model::Model;
-use crate::module;
+use crate::module::{self, Policy};
 use crate::read::Request;
 use crate::stats::Stats;
 use crate::subject::Subject;
@@ -141,6 +141,7 @@ fn damaged(
     bad: u32,
     reader: u32,
 ) -> Result<Aftermath> {
+    let _policy = Policy::fs(env)?;
     let copies = placed.blocks[0].len() as u32;
     fs.btrfs(["device", "stats", "-z"])?;
     placed.spoil(fs, file, BAD, bad as usize)?;
@@ -190,6 +191,7 @@ fn noticed(subject: &Subject<'_>, hit: bool, reason: &str) -> Result<()> {
 
 /// No copy is right: EIO, and everything around the damage still reads.
 fn hopeless(env: &Env, profile: &str) -> Result<()> {
+    let _policy = Policy::fs(env)?;
     let mut fs = Fs::make(env, &Spec::new(profile, Csum::Crc32c))?;
     let (file, placed) = file_on(env, &fs)?;
     let copies = placed.blocks[0].len();
@@ -222,6 +224,7 @@ enum Failing {
 
 /// One leg of a mirror fails under the file.
 fn device_error(env: &Env, failing: Failing) -> Result<()> {
+    let _policy = Policy::fs(env)?;
     let disks = env.take(2)?.to_vec();
     let mut ends = Vec::new();
     for bad in [0usize, 1] {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which copy is read: btrfs's own rule, the reader's pid modulo the number of
-//! copies. Shown without checksums, where the copies of one file may differ and
-//! every reader must see exactly its own; and with them, where only readers of
-//! the bad copy may notice.
+//! Which copy is read under the policy `fs`: btrfs's own rule, the reader's pid
+//! modulo the number of copies. Shown without checksums, where the copies of one
+//! file may differ and every reader must see exactly its own; and with them,
+//! where only readers of the bad copy may notice.
 
 use super::Case;
 use crate::buffer::{BLOCK, first_difference};
@@ -11,6 +11,7 @@ use crate::env::Env;
 use crate::fs::{Csum, Fs, PROFILES, Profile, Spec};
 use crate::mirrors::{Placed, as_reader_of};
 use crate::model::{self, Model};
+use crate::module::Policy;
 use crate::read::Request;
 use crate::stats::Stats;
 use crate::subject::Subject;
@@ -40,6 +41,7 @@ fn copy_of(profile: Profile, residue: u32) -> u32 {
 }
 
 fn one(env: &Env, profile: Profile, csum: Csum) -> Result<()> {
+    let _policy = Policy::fs(env)?;
     let mut fs = Fs::make(env, &Spec::new(profile.name, csum))?;
     let mut file = Model::create(fs.path("file"))?;
     file.write_random(&mut env.rng(0), 0, BLOCKS * BLOCK)?;
