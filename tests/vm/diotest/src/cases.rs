@@ -20,11 +20,13 @@ mod nowait;
 mod oracle;
 mod races;
 mod scribble;
+mod spread;
 mod subblock;
 mod trace;
 mod unload;
 mod vectored;
 
+use crate::devices::Devices;
 use crate::env::Env;
 use crate::ktap::Ktap;
 use crate::module;
@@ -62,7 +64,7 @@ pub struct Group {
 }
 
 /// Every group, in the order they are run.
-pub const GROUPS: [Group; 22] = [
+pub const GROUPS: [Group; 23] = [
     group("oracle", oracle::cases),
     group("matrix", matrix::cases),
     group("eof", eof::cases),
@@ -82,6 +84,7 @@ pub const GROUPS: [Group; 22] = [
     group("declines", declines::cases),
     group("faults", faults::cases),
     group("mirror", mirror::cases),
+    group("spread", spread::cases),
     group("races", races::cases),
     group("unload", unload::cases),
     group("trace", trace::cases),
@@ -137,7 +140,7 @@ fn watched(env: Env, case: Run) -> (bool, Result<()>) {
     let (sender, receiver) = mpsc::channel();
     let thread = std::thread::spawn(move || {
         let result = case(&env).and_then(|()| match env.module && module::loaded() {
-            true => Stats::settle(),
+            true => Stats::settle().and_then(|()| Devices::settle()),
             false => Ok(()),
         });
         let _ = sender.send(());

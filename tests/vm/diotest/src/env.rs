@@ -5,7 +5,7 @@
 use crate::module;
 use anyhow::{Result, ensure};
 use rand::{SeedableRng, rngs::SmallRng};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Everything a case may depend on besides its name.
@@ -90,6 +90,11 @@ impl Env {
             None => Err(skip(format!("needs {n} disks"))),
         }
     }
+}
+
+/// Whether the kernel checks itself so much that its speed says nothing.
+pub fn debug_kernel() -> bool {
+    Path::new("/sys/kernel/debug/kmemleak").exists()
 }
 
 /// The error of a case that cannot be run here.
