@@ -84,10 +84,19 @@ impl Writer<'_> {
                 mapped.part_mut(at..at + bytes.len()).copy_from_slice(bytes);
                 Ok(())
             }),
-            _ => file.sync_all().map_err(Into::into),
+            _ => match file.sync_all() {
+                Err(error) if error.raw_os_error() == Some(libc::EIO) && collided() => Ok(()),
+                other => other.map_err(Into::into),
+            },
         };
         changed.with_context(|| format!("change {what} at={offset} length={len}"))
     }
+}
+
+/// Whether btrfs has said that a direct write could not throw out the page cache
+/// behind it: it answers the next sync with EIO then, whoever reads directly.
+fn collided() -> bool {
+    fs::run("dmesg", [""; 0]).is_ok_and(|log| log.contains("Page cache invalidation failure"))
 }
 
 /// Moves the file about, but leaves what is in it.
