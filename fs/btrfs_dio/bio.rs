@@ -68,8 +68,9 @@ impl<'p> Spread<'p, '_> {
 
     /// Returns in how many pieces the memory of a span may be.
     fn pieces(&mut self, span: &Span) -> Result<usize> {
-        if self.whole && matches!(span.memory, Memory::Caller { .. }) {
-            return Ok(span.len.div_ceil(PAGE_SIZE));
+        if let (true, Memory::Caller { at }) = (self.whole, span.memory) {
+            let end = (at % PAGE_SIZE).checked_add(span.len).ok_or(EINVAL)?;
+            return Ok(end.div_ceil(PAGE_SIZE));
         }
         let (vecs, cursor) = self.memory(span)?;
         Ok(vecs.pieces(&cursor, span.len))

@@ -140,12 +140,23 @@ impl Runs {
                 .saturating_add(fetch.len as u64)
                 .saturating_sub(1);
             let stripes = (last / STRIPE_LEN).saturating_sub(fetch.logical / STRIPE_LEN);
-            sum.saturating_add(stripes).saturating_add(1)
+            // A long one may be cut once more for each share.
+            let most = stripes.saturating_add(1);
+            let most = match mirror::share(fetch.len, u32::MAX) {
+                Some(_) => most.saturating_mul(2),
+                None => most,
+            };
+            sum.saturating_add(most)
         });
         let spans = usize::try_from(spans).map_err(|_| Reason::Mapping)?;
         self.runs = Few::with_room(spans, gfp)?;
         self.spans = Few::with_room(spans, gfp)?;
         Ok(())
+    }
+
+    /// Returns whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.runs.as_slice().is_empty()
     }
 
     /// Returns the runs, to be taken charges from.
@@ -338,7 +349,8 @@ impl<'h> Finder<'h, '_> {
             if room > 0 {
                 let len = all.min(room);
                 self.runs.extend(nr, memory, len)?;
-                return Ok(len);
+                let run = self.runs.runs.as_slice().get(nr);
+                return self.fits(run, memory).then_some(len).ok_or(Stop::Misfit);
             }
         }
         let (stripe, why) = self.choose(map, place, address).ok_or(Reason::Mapping)?;
@@ -358,13 +370,15 @@ impl<'h> Finder<'h, '_> {
     /// Adds a run, and returns its length.
     fn push(&mut self, stripe: &Stripe<'h>, target: &Target, why: Why) -> Result<usize, Stop> {
         self.runs.push(stripe, target, why)?;
-        let callers = matches!(target.memory, Memory::Caller { .. });
         let last = self.runs.runs.as_slice().last();
-        let mask = last.map_or(0, |run| run.device.memory_mask());
-        if callers && self.attempt.manner.alignment & mask != 0 {
-            return Err(Stop::Misfit);
-        }
-        Ok(target.len)
+        let fits = self.fits(last, target.memory);
+        fits.then_some(target.len).ok_or(Stop::Misfit)
+    }
+
+    /// Returns whether the device of a run can write to memory.
+    fn fits(&self, run: Option<&Run>, memory: Memory) -> bool {
+        let mask = run.map_or(0, |run| run.device.memory_mask());
+        matches!(memory, Memory::Private { .. }) || self.attempt.manner.alignment & mask == 0
     }
 
     /// Returns the stripe that the place was read of before, and how much of it, if it was.

@@ -208,6 +208,10 @@ fn prepare_once<'a>(
     runs: &mut Runs,
     locked: bool,
 ) -> Result<Ready<'a>, Stop> {
+    if !runs.is_empty() {
+        // Of an attempt before.
+        *runs = Runs::new();
+    }
     match prepare_at_a_glance(resources, inode, range, attempt, plan, runs) {
         Ok(Some(ready)) => return Ok(ready),
         Err(Stop::Misfit) => return Err(Stop::Misfit),
@@ -235,25 +239,43 @@ fn prepare_once<'a>(
         true => (Some(lock), None),
         false => (None, Some(lock.unlock_extents())),
     };
-    plan.make(resources, inode.inode(), &mut extents, range, attempt)?;
-    let mut hold = None;
-    if plan.reads_devices() {
-        runs.reset(&plan.fetches, patience.gfp())?;
-        // After the checksums: with a hold on the devices no metadata may be read.
-        let taken = DeviceHold::take(inode.inode().fs(), patience).map_err(Stop::from_mapping)?;
-        run::find(&plan.fetches, &Watch::new(), &taken, attempt, runs)?;
-        hold = Some(taken);
-    }
+    let learned = learn(resources, inode, &mut extents, range, attempt, plan, runs);
     // Who holds the lock need not ask: a map can be forgotten as well, for want of memory.
-    if lock.is_none() && !extents.are_current() {
-        return Err(Stop::Stale);
-    }
+    let current = lock.is_some() || extents.are_current();
+    let hold = match learned {
+        // What is not the file's any more may be anybody's, or nobody's.
+        Ok(_) | Err(Stop::Decline(_)) if !current => return Err(Stop::Stale),
+        learned => learned?,
+    };
     plan.keep(extents);
     let writers = writers.or_else(|| lock.map(ExtentLock::unlock_extents));
     Ok(Ready {
         hold,
         writers: writers.unwrap_or_else(|| WriterLock::none(inode)),
     })
+}
+
+/// Learns all that is to be known of the extents of a window. Returns a hold on the devices if they
+/// are read. All of it, and each reason to decline, counts if the extents are current afterwards.
+fn learn<'a>(
+    resources: &Resources,
+    inode: &DioCount<'a>,
+    extents: &mut Extents,
+    range: &Range,
+    attempt: &mut Attempt,
+    plan: &mut Plan,
+    runs: &mut Runs,
+) -> Result<Option<DeviceHold<'a>>, Stop> {
+    let patience = attempt.manner.patience;
+    plan.make(resources, inode.inode(), extents, range, attempt)?;
+    if !plan.reads_devices() {
+        return Ok(None);
+    }
+    runs.reset(&plan.fetches, patience.gfp())?;
+    // After the checksums: with a hold on the devices no metadata may be read.
+    let hold = DeviceHold::take(inode.inode().fs(), patience).map_err(Stop::from_mapping)?;
+    run::find(&plan.fetches, &Watch::new(), &hold, attempt, runs)?;
+    Ok(Some(hold))
 }
 
 /// Reads a window into the first bytes of `pages`, and returns how many bytes it was cut down to,
