@@ -28,8 +28,8 @@ use crate::{
     range::Range,
     resources::Resources,
     run::{
-        Runs, //
-        Spots,
+        Runs,
+        Spots, //
     },
     safe::{
         block::flight::{

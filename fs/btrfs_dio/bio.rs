@@ -25,6 +25,7 @@ use crate::{
         },
         user_pages::UserPages,
         vecs::{
+            self,
             Cursor,
             Vecs, //
         },
@@ -33,7 +34,7 @@ use crate::{
         self,
         Counter, //
     },
-    window::Manner,
+    window::Manner, //
 };
 use kernel::{
     page::PAGE_SIZE,
@@ -64,6 +65,12 @@ impl<'p> Spread<'p, '_> {
             self.callers = cursor;
         }
         Ok((vecs, cursor))
+    }
+
+    /// Returns the memory of a span, for a bio to be made over it.
+    fn span(&mut self, span: &Span) -> Result<vecs::Span<'p>> {
+        let (vecs, mut cursor) = self.memory(span)?;
+        vecs.span(&mut cursor, span.len).ok_or(EINVAL)
     }
 
     /// Returns in how many pieces the memory of a span may be.
@@ -123,12 +130,10 @@ fn submit_run<'p>(
     ioprio: u16,
 ) -> Result {
     if let Some(span) = spans.only(run) {
-        let (vecs, mut cursor) = spread.memory(span)?;
-        let memory = vecs.span(&mut cursor, span.len).ok_or(EINVAL)?;
+        let memory = spread.span(span)?;
         let charge = run.charge.split(span.len);
         let bio = ReadBio::over(pool, &run.device, run.physical, memory, ioprio, charge)?;
-        submitter.submit(bio);
-        stats::count(Counter::Bios);
+        submit_one(submitter, bio);
         return Ok(());
     }
     let mut physical = run.physical;
@@ -152,8 +157,7 @@ fn submit_run<'p>(
                 let Some(span) = rest.next() else {
                     return Ok(());
                 };
-                let (vecs, mut cursor) = spread.memory(span)?;
-                let memory = vecs.span(&mut cursor, span.len).ok_or(EINVAL)?;
+                let memory = spread.span(span)?;
                 ReadBio::over(pool, &run.device, physical, memory, ioprio, charge)?
             }
             _ => {
@@ -166,11 +170,16 @@ fn submit_run<'p>(
                 bio
             }
         };
-        submitter.submit(bio);
-        stats::count(Counter::Bios);
+        submit_one(submitter, bio);
         // CAST: Widening.
         physical = physical.checked_add(len as u64).ok_or(EINVAL)?;
     }
+}
+
+/// Submits a bio.
+fn submit_one<'p>(submitter: Submitter<'_, 'p>, bio: ReadBio<'p>) {
+    submitter.submit(bio);
+    stats::count(Counter::Bios);
 }
 
 /// Adds `len` bytes of memory to a bio.

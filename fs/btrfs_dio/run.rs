@@ -106,11 +106,11 @@ impl Spots {
 
     /// Returns how much was read of a device, from a place on.
     fn from(&self, id: usize, physical: u64) -> Option<usize> {
-        self.0.as_slice().iter().find_map(|place| {
-            let skipped = physical.checked_sub(place.physical)?;
+        self.0.as_slice().iter().find_map(|spot| {
+            let skipped = physical.checked_sub(spot.physical)?;
             let skipped = usize::try_from(skipped).ok()?;
-            let left = place.len.checked_sub(skipped)?;
-            (place.id == id && left > 0).then_some(left)
+            let left = spot.len.checked_sub(skipped)?;
+            (spot.id == id && left > 0).then_some(left)
         })
     }
 }
@@ -201,13 +201,19 @@ impl Runs {
     }
 
     /// Adds a run of one span.
-    fn push(&mut self, stripe: &Stripe<'_>, at: &Target, why: Why) -> Result<(), Stop> {
+    fn push(
+        &mut self,
+        stripe: &Stripe<'_>,
+        memory: Memory,
+        len: usize,
+        why: Why,
+    ) -> Result<(), Stop> {
         let account = stripe.device.account().ok_or(Reason::Io)?;
         let span = self.spans.as_slice().len();
         self.spans.push(
             Span {
-                memory: at.memory,
-                len: at.len,
+                memory,
+                len,
                 next: None,
             },
             GFP_NOWAIT,
@@ -215,9 +221,9 @@ impl Runs {
         self.runs.push(
             Run {
                 device: stripe.device.open().ok_or(Reason::Io)?,
-                charge: account.charge(at.len, why),
-                physical: at.physical,
-                len: at.len,
+                charge: account.charge(len, why),
+                physical: stripe.physical,
+                len,
                 id: stripe.device.id(),
                 first: span,
                 last: span,
@@ -243,13 +249,6 @@ impl<'r> Spans<'r> {
         let first = self.0.get(run.first);
         core::iter::successors(first, move |span| self.0.get(span.next?))
     }
-}
-
-/// What is to be read of a device, and where to.
-struct Target {
-    physical: u64,
-    memory: Memory,
-    len: usize,
 }
 
 /// Finds the runs of what a window fetches, with a hold on the devices. They are the right ones if
@@ -298,7 +297,7 @@ impl<'h> Finder<'h, '_> {
                 .checked_add(done as u64)
                 .ok_or(Reason::Mapping)?;
             let left = fetch.len.saturating_sub(done);
-            let (map, shape) = match self.chunk.take().filter(|(_, s)| contains(s, address)) {
+            let (map, shape) = match self.chunk.take().filter(|(_, s)| s.contains(address)) {
                 Some(known) => known,
                 None => {
                     let map = ChunkMap::get(self.watch, self.hold, address);
@@ -331,13 +330,8 @@ impl<'h> Finder<'h, '_> {
         // CAST: As above.
         let all = place.len as usize;
         if let Some((stripe, len)) = self.again(map, place) {
-            let physical = stripe.physical.checked_add(place.offset);
-            let target = Target {
-                physical: physical.ok_or(Reason::Mapping)?,
-                memory,
-                len: all.min(len),
-            };
-            return self.push(&stripe, &target, Why::Again);
+            let len = all.min(len);
+            return self.push(&stripe, memory, len, Why::Again);
         }
         let share = share.filter(|_| place.copies > 1 && self.policy == ReadPolicy::Spread);
         if let Some(nr) = self.continued(map, place) {
@@ -354,25 +348,24 @@ impl<'h> Finder<'h, '_> {
             }
         }
         let (stripe, why) = self.choose(map, place, address).ok_or(Reason::Mapping)?;
-        let physical = stripe.physical.checked_add(place.offset);
         let len = match share {
             Some(share) if self.idle(map, place) => all.min(share),
             _ => all,
         };
-        let target = Target {
-            physical: physical.ok_or(Reason::Mapping)?,
-            memory,
-            len,
-        };
-        self.push(&stripe, &target, why)
+        self.push(&stripe, memory, len, why)
     }
 
     /// Adds a run, and returns its length.
-    fn push(&mut self, stripe: &Stripe<'h>, target: &Target, why: Why) -> Result<usize, Stop> {
-        self.runs.push(stripe, target, why)?;
+    fn push(
+        &mut self,
+        stripe: &Stripe<'h>,
+        memory: Memory,
+        len: usize,
+        why: Why,
+    ) -> Result<usize, Stop> {
+        self.runs.push(stripe, memory, len, why)?;
         let last = self.runs.runs.as_slice().last();
-        let fits = self.fits(last, target.memory);
-        fits.then_some(target.len).ok_or(Stop::Misfit)
+        self.fits(last, memory).then_some(len).ok_or(Stop::Misfit)
     }
 
     /// Returns whether the device of a run can write to memory.
@@ -389,8 +382,7 @@ impl<'h> Finder<'h, '_> {
         }
         (0..place.copies).find_map(|n| {
             let stripe = nth(map, place, n)?;
-            let physical = stripe.physical.checked_add(place.offset)?;
-            Some((stripe, before.from(stripe.device.id(), physical)?))
+            Some((stripe, before.from(stripe.device.id(), stripe.physical)?))
         })
     }
 
@@ -410,8 +402,7 @@ impl<'h> Finder<'h, '_> {
         recent.find_map(|(nr, run)| {
             let copy = copies().filter_map(|n| nth(map, place, n));
             let mut same = copy.filter(|stripe| {
-                stripe.device.id() == run.id
-                    && stripe.physical.checked_add(place.offset) == run.end()
+                stripe.device.id() == run.id && Some(stripe.physical) == run.end()
             });
             same.next().map(|_| nr)
         })
@@ -428,7 +419,7 @@ impl<'h> Finder<'h, '_> {
     /// Chooses the copy to read.
     fn choose(&self, map: &ChunkMap<'h>, place: &Place, address: u64) -> Option<(Stripe<'h>, Why)> {
         if place.copies <= 1 {
-            return Some((map.stripe(place.first)?, Why::Only));
+            return Some((nth(map, place, 0)?, Why::Only));
         }
         let (chosen, why) = match self.policy {
             ReadPolicy::Fs => (self.by_pid(map, place), Why::Policy),
@@ -468,9 +459,13 @@ impl<'h> Finder<'h, '_> {
     }
 }
 
-/// Returns the stripe that has copy number `n` of a place.
+/// Returns where copy number `n` of a place is.
 fn nth<'h>(map: &ChunkMap<'h>, place: &Place, n: u32) -> Option<Stripe<'h>> {
-    map.stripe(place.first.checked_add(n)?)
+    let stripe = map.stripe(place.first.checked_add(n)?)?;
+    Some(Stripe {
+        physical: stripe.physical.checked_add(place.offset)?,
+        ..stripe
+    })
 }
 
 /// Returns among how many devices a long read of a chunk can be divided.
@@ -479,11 +474,4 @@ fn sharers(shape: &Shape) -> u32 {
         Profile::Raid1 | Profile::Raid10 => shape.stripes,
         _ => 1,
     }
-}
-
-/// Returns whether a chunk has a logical address.
-fn contains(shape: &Shape, logical: u64) -> bool {
-    logical
-        .checked_sub(shape.start)
-        .is_some_and(|offset| offset < shape.len)
 }

@@ -19,8 +19,8 @@ use crate::{
     resources::Resources,
     run::{
         self,
-        Runs, //
-        Spots,
+        Runs,
+        Spots, //
     },
     safe::{
         block::batch,

@@ -7,7 +7,6 @@
 //! CPUs that are not many have one each: nothing is shared by those who read, but by who asks for a
 //! sum. Any context.
 
-use core::mem::ManuallyDrop;
 use kernel::{
     cpu::CpuId,
     sync::atomic::{
@@ -134,6 +133,13 @@ impl Account {
         self.0.map(Entry::in_flight)
     }
 
+    /// Adds to what is in flight, in bytes: by callers a length, far from 2^63.
+    fn note(self, bytes: i64) {
+        if let Some(entry) = self.0 {
+            entry.shard().in_flight.add(bytes, Relaxed);
+        }
+    }
+
     /// Counts `bytes` as in flight, as long as the charge exists, for a device that was chosen for
     /// a reason.
     pub(crate) fn charge(self, bytes: usize, why: Why) -> Charge {
@@ -159,10 +165,7 @@ pub(crate) struct Charge {
 impl Charge {
     /// Adds what goes along.
     pub(crate) fn grow(&mut self, bytes: usize) {
-        if let Some(entry) = self.account.0 {
-            // CAST: As in `charge()`.
-            entry.shard().in_flight.add(bytes as i64, Relaxed);
-        }
+        self.account.note(bytes as i64);
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
@@ -178,18 +181,14 @@ impl Charge {
 
     /// Ends it, as the read of a bio that has ended.
     pub(super) fn ended(self, succeeded: bool) {
-        let charge = ManuallyDrop::new(self);
-        let Some(entry) = charge.account.0 else {
+        let Some(entry) = self.account.0 else {
             return;
         };
         let shard = entry.shard();
-        // CAST: As in `charge()`.
-        shard
-            .in_flight
-            .add((charge.bytes as i64).wrapping_neg(), Relaxed);
         shard.reads.add(1u64, Relaxed);
         if succeeded {
-            shard.bytes.add(charge.bytes as u64, Relaxed);
+            // CAST: Widening.
+            shard.bytes.add(self.bytes as u64, Relaxed);
         } else {
             shard.errors.add(1u64, Relaxed);
         }
@@ -198,13 +197,8 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        if self.bytes == 0 {
-            return;
-        }
-        if let Some(entry) = self.account.0 {
-            // CAST: As in `charge()`.
-            let back = (self.bytes as i64).wrapping_neg();
-            entry.shard().in_flight.add(back, Relaxed);
+        if self.bytes > 0 {
+            self.account.note((self.bytes as i64).wrapping_neg());
         }
     }
 }

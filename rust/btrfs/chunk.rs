@@ -54,6 +54,15 @@ pub(crate) struct Shape {
     pub(crate) sub_stripes: u32,
 }
 
+impl Shape {
+    /// Returns whether the chunk has a logical address.
+    pub(crate) fn contains(&self, logical: u64) -> bool {
+        logical
+            .checked_sub(self.start)
+            .is_some_and(|offset| offset < self.len)
+    }
+}
+
 /// A place on a device.
 #[derive(Clone, Copy)]
 pub(crate) struct Stripe<'h> {
@@ -86,11 +95,7 @@ impl<'h> ChunkMap<'h> {
             map: NonNull::new(map).ok_or(EINVAL)?,
             _held: PhantomData,
         };
-        let shape = map.shape();
-        let inside = logical
-            .checked_sub(shape.start)
-            .is_some_and(|offset| offset < shape.len);
-        inside.then_some(map).ok_or(EINVAL)
+        map.shape().contains(logical).then_some(map).ok_or(EINVAL)
     }
 
     /// Returns the shape. The profile is the one that counts for reading, which for RAID5 and RAID6

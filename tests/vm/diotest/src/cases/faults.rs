@@ -15,7 +15,7 @@ use crate::module::{self, Policy};
 use crate::read::Request;
 use crate::stats::Stats;
 use crate::subject::Subject;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -73,10 +73,9 @@ fn degraded(env: &Env, profile: &str) -> Result<()> {
         let len = [1, 4, 16, 64][i % 4] * BLOCK;
         let offset = i * 13 % (file.data.len() / BLOCK - 64) * BLOCK;
         let request = Request::pread(offset as u64, len).any_via(&mut rng);
-        let outcome = request.perform(&direct)?;
         let want = &file.data[offset..offset + len];
-        let right = outcome.result.as_ref().ok() == Some(&len) && outcome.bytes() == want;
-        ensure!(right, "{request}: {:?}, or wrong data", outcome.result);
+        let verdict = request.perform(&direct)?.verify(&request, want, true);
+        verdict.map_err(|why| anyhow!("{request}: {why}"))?;
     }
     if let Some(before) = before {
         let moved = Stats::read()?.since(&before);

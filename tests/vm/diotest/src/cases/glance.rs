@@ -5,18 +5,18 @@
 //! would not match, and be read again, which is counted.
 
 use super::Case;
-use crate::aio::{self, Engine};
-use crate::buffer::{BLOCK, Region};
+use crate::aio::Engine;
+use crate::buffer::BLOCK;
 use crate::env::{Env, skip};
 use crate::fiemap;
 use crate::fs::{CSUMS, Csum, Fs, Spec};
 use crate::model::{self, Model};
+use crate::read::{Request, Via};
 use crate::stats::Stats;
 use crate::sys;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::os::fd::AsRawFd;
 
 /// Size of the files.
 const SIZE: usize = 4 << 20;
@@ -39,45 +39,23 @@ pub fn cases(_: &Env) -> Vec<Case> {
     cases
 }
 
-/// Reads the file in pieces and checks it.
+/// Reads the file in pieces, waiting for every other one, and checks it.
 fn read_all(model: &Model, len: usize) -> Result<()> {
     let file = model::open_direct(&model.path)?;
-    let mut region = Region::new(len)?;
     for (i, want) in model.data.chunks(len).enumerate() {
-        read(
-            &file,
-            &mut region,
-            (i * len) as u64,
-            want,
-            Engine::Uring,
-            i % 2 == 0,
-        )
-        .with_context(|| model.name())?;
+        let via = match i % 2 {
+            0 => Via::Preadv,
+            _ => Via::Async(Engine::Uring),
+        };
+        let request = Request::pread((i * len) as u64, want.len()).via(via);
+        read(&file, &request, want).with_context(|| model.name())?;
     }
     Ok(())
 }
 
-fn read(
-    file: &File,
-    region: &mut Region,
-    offset: u64,
-    want: &[u8],
-    engine: Engine,
-    wait: bool,
-) -> Result<()> {
-    region.bytes_mut().fill(crate::buffer::POISON);
-    let iov = [region.iovec(0..want.len())];
-    let got = if wait {
-        sys::preadv(file.as_raw_fd(), &iov, offset as i64, 0)?
-    } else {
-        aio::read(engine, file, &iov, offset)?
-    };
-    ensure!(
-        got == want.len() && region.part(0..got) == want,
-        "offset={offset} length={}: returned {got}, or not what was written",
-        want.len()
-    );
-    Ok(())
+fn read(file: &File, request: &Request, want: &[u8]) -> Result<()> {
+    let verdict = request.perform(file)?.verify(request, want, true);
+    verdict.map_err(|why| anyhow!("{request}: {why}"))
 }
 
 /// What moved, and that nothing of it says that something did not match.
@@ -177,7 +155,6 @@ fn overwritten(env: &Env) -> Result<()> {
     model.write_random(&mut rng, 0, 64 * BLOCK)?;
     model.sync()?;
     let file = model::open_direct(&model.path)?;
-    let mut region = Region::new(4 * BLOCK)?;
     let before = Stats::look(env)?;
     for round in 0..env.scaled(600) as usize {
         let at = (round * 7 % 60) * BLOCK;
@@ -193,9 +170,9 @@ fn overwritten(env: &Env) -> Result<()> {
             _ => {}
         }
         let engine = Engine::ALL[round % Engine::ALL.len()];
-        for wait in [true, false] {
-            let want = &model.data[at..at + len];
-            read(&file, &mut region, offset, want, engine, wait)?;
+        for via in [Via::Preadv, Via::Async(engine)] {
+            let request = Request::pread(offset, len).via(via);
+            read(&file, &request, &model.data[at..at + len])?;
         }
     }
     let moved = matched(before.as_ref())?;

@@ -16,7 +16,7 @@ use crate::read::Request;
 use crate::stats::Stats;
 use crate::sys;
 use crate::tree;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use rand::{Rng, RngExt, rngs::SmallRng};
 use std::fs::File;
 use std::io;
@@ -63,13 +63,11 @@ fn cut(env: &Env, algorithm: &str) -> Result<()> {
     let direct = model::open_direct(&path)?;
     let before = Stats::look(env)?;
     for round in 0..4 {
-        let outcome = Request::pread(0, BLOCK).perform(&direct)?;
-        let got = outcome.result.as_ref().ok();
-        ensure!(
-            got == Some(&BLOCK) && outcome.bytes() == bytes[..BLOCK],
-            "read {round} of what is there: {:?}",
-            outcome.result
-        );
+        let request = Request::pread(0, BLOCK);
+        let verdict = request
+            .perform(&direct)?
+            .verify(&request, &bytes[..BLOCK], true);
+        verdict.map_err(|why| anyhow!("read {round} of what is there: {why}"))?;
     }
     Stats::all_served(before.as_ref()).map(drop)
 }
