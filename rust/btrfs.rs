@@ -17,3 +17,4 @@ pub(crate) mod hook;
 pub(crate) mod inline_item;
 pub(crate) mod inode;
 mod path;
+pub(crate) mod repair;

@@ -75,6 +75,17 @@ impl PrivateBuffer {
         })
     }
 
+    /// Returns the physical address of `len` bytes of it, from offset `at` on; `None` if there are not
+    /// as many, or if they do not lie within a page.
+    pub(super) fn physical(&self, at: usize, len: usize) -> Option<kbindings::phys_addr_t> {
+        let fits = at.checked_add(len)? <= self.len;
+        if !fits || len == 0 || (at % PAGE_SIZE).checked_add(len)? > PAGE_SIZE {
+            return None;
+        }
+        // SAFETY: `at` is within the memory, which is of `kvmalloc()`.
+        Some(unsafe { bindings::bdio_kv_to_phys(self.memory.as_ptr().add(at).cast()) })
+    }
+
     /// Returns the memory, for devices to write into.
     pub(crate) fn vecs(&self) -> Vecs<'_> {
         let vecs = if self.rest.is_empty() {

@@ -39,6 +39,7 @@ use crate::{
         },
         btrfs::inode::SharedInode,
         drain::Drain,
+        patience::Patience,
         read::{
             AsyncRead,
             DirectRead, //
@@ -78,6 +79,8 @@ struct InFlight {
     placement: Placement,
     /// Where it is read.
     spots: Spots,
+    /// What became of it, if that was known before it was submitted.
+    outcome: Option<Outcome>,
     /// How much has been read, if the rest is read on.
     done: usize,
 }
@@ -102,6 +105,7 @@ pub(crate) fn issue<'r>(
             manner: *manner,
             placement: Placement::Direct,
             spots: Spots::new(),
+            outcome: None,
             done: 0,
         }),
         manner.patience.gfp(),
@@ -111,7 +115,12 @@ pub(crate) fn issue<'r>(
     // Not to be dropped in an interrupt: they keep the block devices.
     let mut runs = Runs::new();
     let count = inode.count();
-    let ready = window::prepare(resources, count, range, &mut attempt, plan, &mut runs)?;
+    let (ready, outcome) =
+        match window::prepare(resources, count, range, &mut attempt, plan, &mut runs) {
+            // The worker sees to it, as if it had failed.
+            Err(Stop::Absent) => (window::nothing(count, manner)?, Some(Outcome::Failed)),
+            prepared => (prepared?, None),
+        };
     let Some(hold) = ready.hold else {
         if plan.range != *range {
             // There is more than fits into a window, though nothing needs a device.
@@ -127,6 +136,11 @@ pub(crate) fn issue<'r>(
     ticket.cargo().read = Some(read);
     ticket.cargo().placement = attempt.placement;
     ticket.cargo().spots = runs.spots();
+    if outcome.is_some() {
+        ticket.cargo().outcome = outcome;
+        ticket.cargo().plan = Plan::new(range);
+        runs = Runs::new();
+    }
     flight::launch(
         ticket,
         resources.enter(),
@@ -134,7 +148,7 @@ pub(crate) fn issue<'r>(
         |cargo, resources, submitter| {
             if let Some(pages) = cargo.read.as_ref().and_then(AsyncRead::pages) {
                 let (pool, fetches) = (&resources.pool, &cargo.plan.fetches);
-                bio::submit(submitter, pool, &mut runs, fetches, pages, manner);
+                bio::submit(submitter, pool, &mut runs, fetches, pages, manner, &[]);
             }
         },
     );
@@ -146,7 +160,8 @@ impl Cargo for InFlight {
 
     fn touch_down(&mut self, _resources: &Resources, status: Result) -> bool {
         let whole = self.plan.range == self.range;
-        if status.is_err() || !whole || !self.plan.is_light() {
+        let early = status.is_err() || self.outcome.is_some();
+        if early || !whole || !self.plan.is_light() {
             return false;
         }
         let Some(pages) = self.read.as_ref().and_then(AsyncRead::pages) else {
@@ -223,12 +238,13 @@ impl InFlight {
             return Err(Stop::Fail(EIO));
         };
         let plan = &mut self.plan;
-        let outcome = match read.pages() {
-            Some(pages) => {
+        let outcome = match (self.outcome.take(), read.pages()) {
+            (Some(outcome), Some(_)) => outcome,
+            (None, Some(pages)) => {
                 plan.deliveries.before(resources, plan.range.block, pages)?;
                 completion::finish(resources, plan, self.placement, pages, status)?
             }
-            None => return Err(Stop::Fail(EIO)),
+            (_, None) => return Err(Stop::Fail(EIO)),
         };
         if outcome == Outcome::Right {
             plan.tally.note();
@@ -243,6 +259,20 @@ impl InFlight {
         };
         let spots = core::mem::replace(&mut self.spots, Spots::new());
         let before = (outcome, spots);
-        window::read_again(resources, inode, &self.range, pages, &self.manner, before)
+        let range = &self.range;
+        let manner = &Manner {
+            patience: Patience::Wait,
+            ..self.manner
+        };
+        let mut done = window::read_again(resources, inode, range, pages, manner, before)?;
+        while done < range.valid {
+            let rest = range.from(done)?;
+            match window::read(resources, inode, &rest, pages, manner) {
+                Ok(more) => done = done.saturating_add(more),
+                Err(Stop::Fail(error)) => return Err(Stop::Fail(error)),
+                Err(_) => break,
+            }
+        }
+        Ok(done)
     }
 }

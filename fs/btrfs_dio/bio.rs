@@ -17,6 +17,7 @@ use crate::{
         block::{
             batch::Submitter,
             bio::{
+                Mark,
                 ReadBio,
                 MAX_PIECES, //
             },
@@ -84,7 +85,8 @@ impl<'p> Spread<'p, '_> {
     }
 }
 
-/// Submits the bios of all runs. If one cannot be made the set fails.
+/// Submits the bios of all runs. If one cannot be made the set fails. `marks` has a mark for each run,
+/// or none.
 ///
 /// Task context, sleeps; no extent bit held.
 pub(crate) fn submit<'p>(
@@ -94,6 +96,7 @@ pub(crate) fn submit<'p>(
     fetches: &'p Fetches,
     pages: &'p UserPages<'_>,
     manner: &Manner,
+    marks: &'p [Mark],
 ) {
     let mut spread = Spread {
         fetches,
@@ -103,13 +106,21 @@ pub(crate) fn submit<'p>(
     };
     let (runs, spans) = runs.as_mut_slice();
     let alone = runs.len() == 1;
-    let submit_all = || {
-        for run in runs {
-            if let Err(error) = submit_run(submitter, pool, run, spans, &mut spread, manner.ioprio)
-            {
-                submitter.fail(error);
-                return;
+    let mut submit_all = || {
+        let mut status = Ok(());
+        for (nr, run) in runs.iter_mut().enumerate() {
+            let mark = marks.get(nr);
+            if status.is_ok() {
+                let (ioprio, spread) = (manner.ioprio, &mut spread);
+                status = submit_run(submitter, pool, run, spans, spread, ioprio, mark);
             }
+            // Of what cannot be submitted nothing is, from there on.
+            if let (Err(error), Some(mark)) = (status, mark) {
+                mark.fail(error);
+            }
+        }
+        if let Err(error) = status {
+            submitter.fail(error);
         }
     };
     if alone {
@@ -128,12 +139,13 @@ fn submit_run<'p>(
     spans: Spans<'_>,
     spread: &mut Spread<'p, '_>,
     ioprio: u16,
+    mark: Option<&'p Mark>,
 ) -> Result {
     if let Some(span) = spans.only(run) {
         let memory = spread.span(span)?;
         let charge = run.charge.split(span.len);
         let bio = ReadBio::over(pool, &run.device, run.physical, memory, ioprio, charge)?;
-        submit_one(submitter, bio);
+        submit_one(submitter, bio.marked(mark));
         return Ok(());
     }
     let mut physical = run.physical;
@@ -170,9 +182,52 @@ fn submit_run<'p>(
                 bio
             }
         };
-        submit_one(submitter, bio);
+        submit_one(submitter, bio.marked(mark));
         // CAST: Widening.
         physical = physical.checked_add(len as u64).ok_or(EINVAL)?;
+    }
+}
+
+/// What is to be rebuilt from parity: a part of one stripe. In bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Rebuild {
+    /// Logical address.
+    pub(crate) logical: u64,
+    /// Length, in whole blocks.
+    pub(crate) len: usize,
+    /// Where it goes to: private memory.
+    pub(crate) memory: Memory,
+    /// Number of the copy, 2 or more, that says how.
+    pub(crate) copy: u32,
+}
+
+/// Has all this rebuilt. What cannot be is marked as failed; there is a mark for each.
+///
+/// Task context, sleeps.
+pub(crate) fn rebuild<'p>(
+    submitter: Submitter<'_, 'p>,
+    pool: &'p BioPool,
+    rebuilds: &[Rebuild],
+    fetches: &'p Fetches,
+    pages: &'p UserPages<'_>,
+    marks: &'p [Mark],
+) {
+    for (rebuild, mark) in rebuilds.iter().zip(marks) {
+        let (Memory::Caller { at } | Memory::Private { at, .. }) = rebuild.memory;
+        let submit = || {
+            let vecs = fetches.vecs(rebuild.memory, pages).ok_or(EINVAL)?;
+            let mut cursor = Cursor::default();
+            vecs.seek(&mut cursor, at);
+            let pieces = vecs.pieces(&cursor, rebuild.len);
+            let mut bio = ReadBio::rebuilt(pool, rebuild.logical, pieces)?;
+            add(&mut bio, vecs, &mut cursor, rebuild.len)?;
+            let bio = bio.marked(Some(mark));
+            submitter.rebuild(bio, rebuild.logical, rebuild.len, rebuild.copy)
+        };
+        match submit() {
+            Ok(()) => stats::count(Counter::Bios),
+            Err(error) => mark.fail(error),
+        }
     }
 }
 

@@ -23,6 +23,8 @@
 //! | [`run`]            | fetches -> runs: what is read of a device in one go                     |
 //! | [`bio`]            | runs -> bios, submitted together                                        |
 //! | [`completion`]     | what makes data that has arrived the right data                         |
+//! | [`recovery`]       | what one copy cannot supply is read from another, or rebuilt            |
+//! | [`repair`]         | bad copies are written anew                                             |
 //! | [`delivery`]       | what we write to the caller: [`hole`], [`inline`], [`compressed`]       |
 //! | [`cache`]          | decompressed extents, for who reads them piece by piece                 |
 //! | [`stats`]          | what happened, for people; [`devices`]: to which device                 |
@@ -37,7 +39,9 @@
 //! * The extents of a window are those of one moment: mapped under the extent lock, with no ordered
 //!   extent in the range, or at a glance if there is only one. Their checksums and their places on
 //!   devices are looked up without it, and count if the extents still are the file's then.
-//! * The module writes to no device, and to no memory but the caller's buffer and its own.
+//! * A copy is blamed for what it gave to private memory only, while the extent was the file's. What
+//!   is written to it is a block that was verified there, under the lock of its range.
+//! * An error is returned if no copy, and no way to rebuild it, supplies a block; never other data.
 //! * One read has at most [`request::WINDOW`] bytes of the caller's memory pinned, or
 //!   [`request::LARGEST`] if its caller does not or may not wait; a bio for each run of these on a
 //!   device; at most [`budget::WINDOW`] of private memory, of which there is a limit for all reads;
@@ -77,6 +81,8 @@ mod inline;
 mod mirror;
 mod plan;
 mod range;
+mod recovery;
+mod repair;
 mod request;
 mod resources;
 mod run;

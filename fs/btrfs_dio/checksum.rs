@@ -23,7 +23,10 @@ use crate::{
             fs::FsInfo,
             glance::Glance, //
         },
-        hash::Algorithm,
+        hash::{
+            Algorithm,
+            Digest, //
+        },
         patience::Patience,
         user_pages::UserPages,
         vecs::Cursor, //
@@ -320,6 +323,28 @@ impl Expected {
     /// Returns whether digests are computed fast enough for it to be done in an interrupt.
     pub(crate) fn is_fast(&self) -> bool {
         matches!(self.algorithm, Algorithm::Crc32c | Algorithm::Xxhash64)
+    }
+
+    /// Returns the digest that the block in `memory` has, and the one it must have, as block number
+    /// `nr` of all that are fetched; and whether these are the same. `None` if there is no such block.
+    ///
+    /// `scratch` is a block of memory.
+    pub(crate) fn compare<'e>(
+        &'e self,
+        fetches: &Fetches,
+        pages: &UserPages<'_>,
+        memory: Memory,
+        nr: usize,
+        scratch: &mut [u8],
+    ) -> Option<(Digest, &'e [u8], bool)> {
+        let size = self.algorithm.digest_size();
+        let expected = self.digests.as_slice().chunks_exact(size).nth(nr)?;
+        let vecs = fetches.vecs(memory, pages)?;
+        let mut cursor = Cursor::default();
+        let (Memory::Caller { at } | Memory::Private { at, .. }) = memory;
+        vecs.seek(&mut cursor, at);
+        let digest = vecs.hash(&mut cursor, self.block, self.algorithm, scratch)?;
+        Some((digest, expected, self.algorithm.matches(&digest, expected)))
     }
 
     /// Returns the number of blocks that do not have the checksum they must have. Any context.

@@ -7,10 +7,7 @@
 //! away since. Data without is right if the extent has been the file's all the time.
 
 use crate::{
-    error::{
-        Reason,
-        Stop, //
-    },
+    error::Stop,
     plan::Plan,
     resources::Resources,
     safe::user_pages::UserPages,
@@ -29,8 +26,10 @@ pub(crate) enum Outcome {
     Right,
     /// The extents have changed meanwhile: the data may be somebody else's.
     Changed,
-    /// A checksum does not match in memory that others may have written to as well.
+    /// A checksum does not match. Others may have written to the memory as well.
     Mismatch,
+    /// A device has failed, or is not there.
+    Failed,
     /// The devices cannot write to the caller's memory.
     Misfit,
 }
@@ -66,16 +65,11 @@ pub(crate) fn finish(
         }
         Err(_) => {
             stats::count(Counter::IoErrors);
-            return Err(Reason::Io.into());
+            return Ok(Outcome::Failed);
         }
     }
-    let bad = mismatches(plan, pages);
-    if bad > 0 {
-        if placement == Placement::Direct {
-            return Ok(Outcome::Mismatch);
-        }
-        stats::add(Counter::ChecksumMismatches, bad);
-        return Err(Reason::Checksum.into());
+    if mismatches(plan, pages) > 0 {
+        return Ok(Outcome::Mismatch);
     }
     if !plan.is_current() {
         return Ok(Outcome::Changed);

@@ -22,10 +22,8 @@ pub(crate) enum Reason {
     Iterator,
     /// The buffer is not there, or nothing a device can write to.
     Fault,
-    /// A checksum is missing, or does not match.
+    /// A checksum is missing.
     Checksum,
-    /// A device is missing, or has failed.
-    Io,
     /// Memory is short.
     Memory,
     /// The range kept changing.
@@ -49,6 +47,8 @@ pub(crate) enum Stop {
     Stale,
     /// A device cannot write to the caller's memory: to be tried again with private memory.
     Misfit,
+    /// No device that is there has some of it: to be rebuilt, if it can be.
+    Absent,
 }
 
 impl From<Reason> for Stop {

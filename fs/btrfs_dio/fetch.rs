@@ -47,6 +47,22 @@ pub(crate) enum Memory {
 }
 
 impl Memory {
+    /// Returns whether the `len` bytes from here on include what begins at `other`.
+    pub(crate) fn reaches(self, len: usize, other: Self) -> bool {
+        let skipped = match (self, other) {
+            (Self::Caller { at }, Self::Caller { at: other }) => other.checked_sub(at),
+            (
+                Self::Private { buffer, at },
+                Self::Private {
+                    buffer: b,
+                    at: other,
+                },
+            ) => other.checked_sub(at).filter(|_| buffer == b),
+            _ => None,
+        };
+        skipped.is_some_and(|skipped| skipped < len)
+    }
+
     /// Returns the place `bytes` further on.
     pub(crate) fn forward(self, bytes: usize) -> Self {
         match self {
@@ -70,6 +86,8 @@ pub(crate) struct Fetch {
     pub(crate) len: usize,
     /// Where it goes to.
     pub(crate) memory: Memory,
+    /// Offset in the file of the first byte, or of what the file has of it, in bytes.
+    pub(crate) file: u64,
 }
 
 /// All that a window reads from devices.
@@ -101,36 +119,22 @@ impl Fetches {
         self.patience = patience;
     }
 
-    /// Adds `len` bytes from `logical` on, which are in `space`.
+    /// Adds what is in `space`.
     pub(crate) fn add(
         &mut self,
         lookup: &Lookup<'_, '_>,
         space: &Space,
-        logical: u64,
-        len: usize,
-        memory: Memory,
+        fetch: Fetch,
     ) -> Result<(), Stop> {
         if let Some(expected) = &mut self.expected {
-            expected.look_up(lookup, space, logical, len)?;
+            expected.look_up(lookup, space, fetch.logical, fetch.len)?;
         }
-        self.add_known(logical, len, memory)
+        self.add_known(fetch)
     }
 
-    /// Adds `len` bytes from `logical` on, whose checksums have been looked up.
-    pub(crate) fn add_known(
-        &mut self,
-        logical: u64,
-        len: usize,
-        memory: Memory,
-    ) -> Result<(), Stop> {
-        self.list.push(
-            Fetch {
-                logical,
-                len,
-                memory,
-            },
-            self.patience.gfp(),
-        )?;
+    /// Adds what checksums have been looked up of.
+    pub(crate) fn add_known(&mut self, fetch: Fetch) -> Result<(), Stop> {
+        self.list.push(fetch, self.patience.gfp())?;
         Ok(())
     }
 
@@ -167,10 +171,13 @@ impl Fetches {
     pub(crate) fn vecs<'p>(&'p self, memory: Memory, pages: &'p UserPages<'_>) -> Option<Vecs<'p>> {
         match memory {
             Memory::Caller { .. } => Some(pages.vecs()),
-            Memory::Private { buffer, .. } => {
-                self.buffers.as_slice().get(buffer).map(PrivateBuffer::vecs)
-            }
+            Memory::Private { buffer, .. } => self.private(buffer).map(PrivateBuffer::vecs),
         }
+    }
+
+    /// Returns the private buffer of this number.
+    pub(crate) fn private(&self, number: usize) -> Option<&PrivateBuffer> {
+        self.buffers.as_slice().get(number)
     }
 
     /// Returns the private buffers, now that all has arrived in them, and the checksums.

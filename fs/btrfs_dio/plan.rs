@@ -24,6 +24,7 @@ use crate::{
         Extents, //
     },
     fetch::{
+        Fetch,
         Fetches,
         Memory, //
     },
@@ -139,7 +140,7 @@ pub(crate) struct Plan {
     pub(crate) deliveries: Deliveries,
     /// What is in it, to be counted.
     pub(crate) tally: Tally,
-    /// The maps of its extents, if there are no checksums.
+    /// The maps of its extents, if they are to be asked once more.
     maps: Few<ExtentMap>,
 }
 
@@ -199,9 +200,10 @@ impl Plan {
         plan.deliveries.prepare(&plan.fetches, attempt, range)
     }
 
-    /// Keeps the maps of what has no checksums, to be asked once its data has arrived.
-    pub(crate) fn keep(&mut self, extents: Extents) {
-        if self.fetches.expected.is_none() {
+    /// Keeps the maps of what has no checksums, or is to be repaired, to be asked once its data has
+    /// arrived.
+    pub(crate) fn keep(&mut self, extents: Extents, attempt: &Attempt) {
+        if self.fetches.expected.is_none() || attempt.failed.is_some() {
             self.maps = extents.into_maps();
         }
     }
@@ -230,8 +232,12 @@ impl Plan {
         self.fetches.prepare(None, Patience::Nowait);
         self.fetches.expected = Some(expected);
         self.tally.count(segment.source);
-        let memory = Memory::Caller { at: range.base };
-        self.fetches.add_known(logical, range.len, memory)?;
+        self.fetches.add_known(Fetch {
+            logical,
+            len: range.len,
+            memory: Memory::Caller { at: range.base },
+            file: range.start,
+        })?;
         Ok(true)
     }
 
@@ -269,11 +275,10 @@ impl Plan {
                 let space = extent.space().ok_or(Reason::Mapping)?;
                 self.add_plain(resources, lookup, segment, logical, &space, attempt)
             }
-            Source::Compressed(encoded) => {
+            Source::Compressed(_) => {
                 let added = match wanted {
                     Some(part) => {
-                        let space = extent.space().ok_or(Reason::Mapping)?;
-                        self.add_compressed(resources, lookup, &encoded, &part, &space, attempt)?
+                        self.add_compressed(resources, lookup, segment, extent, &part, attempt)?
                     }
                     None => true,
                 };
@@ -293,11 +298,15 @@ impl Plan {
         &mut self,
         resources: &Resources,
         lookup: &Lookup<'_, '_>,
-        encoded: &Encoded,
+        segment: &Segment,
+        extent: &Extent,
         part: &Part,
-        space: &Space,
         attempt: &Attempt,
     ) -> Result<bool, Stop> {
+        let Source::Compressed(encoded) = &segment.source else {
+            return Err(Reason::Mapping.into());
+        };
+        let space = &extent.space().ok_or(Reason::Mapping)?;
         let patience = attempt.manner.patience;
         let len = usize::try_from(encoded.disk_len).map_err(|_| Reason::Mapping)?;
         let fs = lookup.fs.id();
@@ -326,8 +335,12 @@ impl Plan {
             }
             return Ok(false);
         };
-        let memory = Memory::Private { buffer, at: 0 };
-        self.fetches.add_known(encoded.logical, len, memory)?;
+        self.fetches.add_known(Fetch {
+            logical: encoded.logical,
+            len,
+            memory: Memory::Private { buffer, at: 0 },
+            file: self.range.at_offset(segment.at),
+        })?;
         self.deliveries
             .push_decode(buffer, encoded, part, keep, patience.gfp())?;
         Ok(true)
@@ -350,13 +363,19 @@ impl Plan {
             let left = segment.len.saturating_sub(done);
             // CAST: Widening.
             let logical = logical.checked_add(done as u64).ok_or(Reason::Mapping)?;
+            let file = self.range.at_offset(at);
             let direct = match attempt.placement {
                 Placement::Direct => self.range.direct(at, left),
                 Placement::Private => None,
             };
             let len = if let Some((to, len)) = direct {
-                let memory = Memory::Caller { at: to };
-                self.fetches.add(lookup, space, logical, len, memory)?;
+                let fetch = Fetch {
+                    logical,
+                    len,
+                    memory: Memory::Caller { at: to },
+                    file,
+                };
+                self.fetches.add(lookup, space, fetch)?;
                 len
             } else {
                 let most = match attempt.placement {
@@ -367,8 +386,13 @@ impl Plan {
                 let Some(buffer) = self.fetches.buffer(&resources.budget, len)? else {
                     break;
                 };
-                let memory = Memory::Private { buffer, at: 0 };
-                self.fetches.add(lookup, space, logical, len, memory)?;
+                let fetch = Fetch {
+                    logical,
+                    len,
+                    memory: Memory::Private { buffer, at: 0 },
+                    file,
+                };
+                self.fetches.add(lookup, space, fetch)?;
                 let copy = self
                     .range
                     .wanted(at, len)
@@ -405,7 +429,7 @@ impl Plan {
         self.maps = Few::new();
     }
 
-    /// Returns whether the data without checksums has been the file's all the time.
+    /// Returns whether the data whose maps were kept has been the file's all the time.
     pub(crate) fn is_current(&self) -> bool {
         extents::are_current(self.maps.as_slice())
     }

@@ -69,6 +69,12 @@ impl Range {
         })
     }
 
+    /// Returns which offset in the file is `at` bytes from the beginning.
+    pub(crate) fn at_offset(&self, at: usize) -> u64 {
+        // CAST: Widening. Does not overflow within the window.
+        self.start.saturating_add(at as u64)
+    }
+
     /// Returns the same window, for memory that begins at `base`.
     pub(crate) fn at(self, base: usize) -> Self {
         Self { base, ..self }
@@ -82,6 +88,14 @@ impl Range {
             valid: len.saturating_sub(self.head).min(self.valid),
             ..self
         }
+    }
+
+    /// Returns what is left of the window once the caller has got `done` bytes.
+    pub(crate) fn from(&self, done: usize) -> Result<Self, Reason> {
+        let pos = self.at_offset(self.head.saturating_add(done));
+        let left = |all: usize| all.saturating_sub(done);
+        let rest = Self::new(pos, left(self.valid), left(self.room), self.block)?;
+        Ok(rest.at(self.base.saturating_add(done)))
     }
 
     /// Returns what the caller wants of the `len` bytes at offset `at`, if anything.

@@ -73,7 +73,9 @@ pub(crate) struct Run {
     pub(crate) physical: u64,
     len: usize,
     /// What tells the device from others, under the hold.
-    id: usize,
+    pub(crate) id: usize,
+    /// Number of the copy it is of, or begins with, counted from 1.
+    pub(crate) copy: u32,
     /// Numbers of its first and last span.
     first: usize,
     last: usize,
@@ -149,9 +151,30 @@ impl Runs {
             sum.saturating_add(most)
         });
         let spans = usize::try_from(spans).map_err(|_| Reason::Mapping)?;
-        self.runs = Few::with_room(spans, gfp)?;
-        self.spans = Few::with_room(spans, gfp)?;
+        *self = Self::with_room(spans, gfp)?;
         Ok(())
+    }
+
+    /// Makes an empty list with room for `count` runs of one span.
+    pub(crate) fn with_room(count: usize, gfp: Flags) -> Result<Self, Stop> {
+        Ok(Self {
+            runs: Few::with_room(count, gfp)?,
+            spans: Few::with_room(count, gfp)?,
+        })
+    }
+
+    /// Returns how many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.runs.as_slice().len()
+    }
+
+    /// Returns the run that reads what begins at this place in memory, and its number.
+    pub(crate) fn reading(&self, memory: Memory) -> Option<(usize, &Run)> {
+        let mut runs = self.runs.as_slice().iter().enumerate();
+        runs.find(|(_, run)| {
+            let mut spans = Spans(self.spans.as_slice()).of(run);
+            spans.any(|span| span.memory.reaches(span.len, memory))
+        })
     }
 
     /// Returns whether there are none.
@@ -180,8 +203,8 @@ impl Runs {
         spots
     }
 
-    /// Adds memory to run number `nr`.
-    fn extend(&mut self, nr: usize, memory: Memory, len: usize) -> Result<(), Stop> {
+    /// Adds memory to run number `nr`, for what follows it on the device.
+    pub(crate) fn extend(&mut self, nr: usize, memory: Memory, len: usize) -> Result<(), Stop> {
         let new = self.spans.as_slice().len();
         let run = self.runs.as_mut_slice().get_mut(nr);
         let run = run.ok_or(Reason::Mapping)?;
@@ -200,15 +223,18 @@ impl Runs {
         Ok(())
     }
 
-    /// Adds a run of one span.
-    fn push(
+    /// Adds a run of one span, of copy number `copy`, counted from 1. `Absent` if the device is not
+    /// there.
+    pub(crate) fn push(
         &mut self,
         stripe: &Stripe<'_>,
+        copy: u32,
         memory: Memory,
         len: usize,
         why: Why,
     ) -> Result<(), Stop> {
-        let account = stripe.device.account().ok_or(Reason::Io)?;
+        let account = stripe.device.account().ok_or(Stop::Absent)?;
+        let device = stripe.device.open().ok_or(Stop::Absent)?;
         let span = self.spans.as_slice().len();
         self.spans.push(
             Span {
@@ -220,11 +246,12 @@ impl Runs {
         )?;
         self.runs.push(
             Run {
-                device: stripe.device.open().ok_or(Reason::Io)?,
+                device,
                 charge: account.charge(len, why),
                 physical: stripe.physical,
                 len,
                 id: stripe.device.id(),
+                copy,
                 first: span,
                 last: span,
             },
@@ -327,11 +354,13 @@ impl<'h> Finder<'h, '_> {
         memory: Memory,
         share: Option<usize>,
     ) -> Result<usize, Stop> {
+        if self.attempt.failed.is_some() {
+            return self.alone(map, place, address, memory);
+        }
         // CAST: As above.
         let all = place.len as usize;
-        if let Some((stripe, len)) = self.again(map, place) {
-            let len = all.min(len);
-            return self.push(&stripe, memory, len, Why::Again);
+        if let Some((n, len)) = self.again(map, place) {
+            return self.push(map, place, n, memory, all.min(len), Why::Again);
         }
         let share = share.filter(|_| place.copies > 1 && self.policy == ReadPolicy::Spread);
         if let Some(nr) = self.continued(map, place) {
@@ -347,23 +376,48 @@ impl<'h> Finder<'h, '_> {
                 return self.fits(run, memory).then_some(len).ok_or(Stop::Misfit);
             }
         }
-        let (stripe, why) = self.choose(map, place, address).ok_or(Reason::Mapping)?;
+        let (n, why) = self.choose(map, place, address);
         let len = match share {
             Some(share) if self.idle(map, place) => all.min(share),
             _ => all,
         };
-        self.push(&stripe, memory, len, why)
+        self.push(map, place, n, memory, len, why)
     }
 
-    /// Adds a run, and returns its length.
+    /// Adds a place, or the beginning of it that is in one stripe's length, as a run of its own, so
+    /// that it is known what became of it; or not, if no device that is there has it. Returns how
+    /// much of it.
+    fn alone(
+        &mut self,
+        map: &ChunkMap<'h>,
+        place: &Place,
+        address: u64,
+        memory: Memory,
+    ) -> Result<usize, Stop> {
+        let stripe = STRIPE_LEN.saturating_sub(address % STRIPE_LEN);
+        // CAST: At most the length of a stripe.
+        let len = place.len.min(stripe) as usize;
+        let again = self.again(map, place).map(|(n, _)| (n, Why::Again));
+        let (n, why) = again.unwrap_or_else(|| self.choose(map, place, address));
+        match self.push(map, place, n, memory, len, why) {
+            Err(Stop::Absent) => Ok(len),
+            pushed => pushed,
+        }
+    }
+
+    /// Adds a run of copy number `n`, and returns its length.
     fn push(
         &mut self,
-        stripe: &Stripe<'h>,
+        map: &ChunkMap<'h>,
+        place: &Place,
+        n: u32,
         memory: Memory,
         len: usize,
         why: Why,
     ) -> Result<usize, Stop> {
-        self.runs.push(stripe, memory, len, why)?;
+        let stripe = nth(map, place, n).ok_or(Reason::Mapping)?;
+        let copy = n.saturating_add(1);
+        self.runs.push(&stripe, copy, memory, len, why)?;
         let last = self.runs.runs.as_slice().last();
         self.fits(last, memory).then_some(len).ok_or(Stop::Misfit)
     }
@@ -374,15 +428,16 @@ impl<'h> Finder<'h, '_> {
         matches!(memory, Memory::Private { .. }) || self.attempt.manner.alignment & mask == 0
     }
 
-    /// Returns the stripe that the place was read of before, and how much of it, if it was.
-    fn again(&self, map: &ChunkMap<'h>, place: &Place) -> Option<(Stripe<'h>, usize)> {
+    /// Returns the number of the copy that the place was read of before, and how much of it, if it
+    /// was.
+    fn again(&self, map: &ChunkMap<'h>, place: &Place) -> Option<(u32, usize)> {
         let before = &self.attempt.spots;
         if place.copies <= 1 || before.0.as_slice().is_empty() {
             return None;
         }
         (0..place.copies).find_map(|n| {
             let stripe = nth(map, place, n)?;
-            Some((stripe, before.from(stripe.device.id(), stripe.physical)?))
+            Some((n, before.from(stripe.device.id(), stripe.physical)?))
         })
     }
 
@@ -416,18 +471,17 @@ impl<'h> Finder<'h, '_> {
         })
     }
 
-    /// Chooses the copy to read.
-    fn choose(&self, map: &ChunkMap<'h>, place: &Place, address: u64) -> Option<(Stripe<'h>, Why)> {
+    /// Chooses the number of the copy to read.
+    fn choose(&self, map: &ChunkMap<'h>, place: &Place, address: u64) -> (u32, Why) {
         if place.copies <= 1 {
-            return Some((nth(map, place, 0)?, Why::Only));
+            return (0, Why::Only);
         }
-        let (chosen, why) = match self.policy {
+        match self.policy {
             ReadPolicy::Fs => (self.by_pid(map, place), Why::Policy),
             ReadPolicy::Spread => {
                 mirror::spread(address, place.copies, |n| self.candidate(map, place, n))
             }
-        };
-        Some((nth(map, place, chosen)?, why))
+        }
     }
 
     /// Chooses the copy that the filesystem would read.

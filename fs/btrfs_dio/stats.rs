@@ -46,7 +46,7 @@ pub(crate) enum Counter {
     Bounced,
     /// Bios submitted.
     Bios,
-    /// Blocks whose checksum did not match.
+    /// Blocks of a copy whose checksum did not match in private memory.
     ChecksumMismatches,
     /// Windows whose checksums did not match, and did when read again into private memory: somebody
     /// else wrote to the caller's.
@@ -55,6 +55,16 @@ pub(crate) enum Counter {
     Reread,
     /// Windows in which a device failed.
     IoErrors,
+    /// Blocks that came from another copy than the one read first.
+    Recovered,
+    /// Those of them that were rebuilt from parity.
+    Rebuilt,
+    /// Copies of blocks that were bad, and were written anew.
+    Repaired,
+    /// Blocks of which a bad copy was left as it was.
+    Unrepaired,
+    /// Blocks that no copy could supply.
+    Lost,
     /// Parts of compressed extents that had been decompressed before, and kept.
     CacheHits,
     /// Such parts that had not been.
@@ -70,7 +80,7 @@ pub(crate) enum Counter {
 }
 
 /// All counters, in the order they are shown in; the position of each is its number.
-const COUNTERS: [(Counter, &str); 31] = [
+const COUNTERS: [(Counter, &str); 35] = [
     (Counter::Reads, "reads"),
     (Counter::Bytes, "bytes"),
     (Counter::Queued, "queued"),
@@ -86,6 +96,11 @@ const COUNTERS: [(Counter, &str); 31] = [
     (Counter::BufferChanged, "buffer_changed"),
     (Counter::Reread, "reread"),
     (Counter::IoErrors, "io_errors"),
+    (Counter::Recovered, "recovered"),
+    (Counter::Rebuilt, "rebuilt"),
+    (Counter::Repaired, "repaired"),
+    (Counter::Unrepaired, "unrepaired"),
+    (Counter::Lost, "lost"),
     (Counter::CacheHits, "cache_hits"),
     (Counter::CacheMisses, "cache_misses"),
     (Counter::ChecksumHits, "csum_cache_hits"),
@@ -98,14 +113,13 @@ const COUNTERS: [(Counter, &str); 31] = [
     (Counter::Declined(Reason::Iterator), "declined_iterator"),
     (Counter::Declined(Reason::Fault), "declined_fault"),
     (Counter::Declined(Reason::Checksum), "declined_checksum"),
-    (Counter::Declined(Reason::Io), "declined_io"),
     (Counter::Declined(Reason::Memory), "declined_memory"),
     (Counter::Declined(Reason::Busy), "declined_busy"),
     (Counter::Declined(Reason::Mapping), "declined_mapping"),
 ];
 
 /// The number of the first counter of reads left to btrfs.
-const FIRST_DECLINED: u32 = 20;
+const FIRST_DECLINED: u32 = 25;
 
 const _: () = assert!(COUNTERS.len() <= counters::COUNT as usize);
 
@@ -128,11 +142,16 @@ impl Counter {
             Self::BufferChanged => 12,
             Self::Reread => 13,
             Self::IoErrors => 14,
-            Self::CacheHits => 15,
-            Self::CacheMisses => 16,
-            Self::ChecksumHits => 17,
-            Self::ChecksumMisses => 18,
-            Self::Unlocked => 19,
+            Self::Recovered => 15,
+            Self::Rebuilt => 16,
+            Self::Repaired => 17,
+            Self::Unrepaired => 18,
+            Self::Lost => 19,
+            Self::CacheHits => 20,
+            Self::CacheMisses => 21,
+            Self::ChecksumHits => 22,
+            Self::ChecksumMisses => 23,
+            Self::Unlocked => 24,
             // CAST: The position of the variant, declared in the order of the table.
             Self::Declined(reason) => FIRST_DECLINED + reason as u32,
         }

@@ -72,6 +72,40 @@ pub(crate) fn place(shape: &Shape, logical: u64, len: u64) -> Result<Place, Reas
     }
 }
 
+/// How a copy is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// From the stripe of this number, at the offset of the place.
+    Stripe(u32),
+    /// It is rebuilt from other stripes.
+    Rebuilt,
+}
+
+/// Returns how many copies there are of what a chunk has, rebuilt ones included.
+///
+/// Rule: `btrfs_chunk_map_num_copies()`, fs/btrfs/volumes.c. A place of RAID6 can be rebuilt without
+/// any one of the others, in case that one is bad as well.
+pub(crate) fn copies(shape: &Shape) -> u32 {
+    match shape.profile {
+        Profile::Single | Profile::Raid0 | Profile::Unknown => 1,
+        Profile::Dup | Profile::Raid1 | Profile::Raid6 => shape.stripes,
+        Profile::Raid10 => shape.sub_stripes,
+        Profile::Raid5 => 2,
+    }
+}
+
+/// Returns how copy number `copy` of a place, counted from 1, is read, if there is such.
+pub(crate) fn way(shape: &Shape, place: &Place, copy: u32) -> Option<Way> {
+    let behind = copy.checked_sub(1)?;
+    if copy > copies(shape) {
+        return None;
+    }
+    match shape.profile {
+        Profile::Raid5 | Profile::Raid6 if copy > 1 => Some(Way::Rebuilt),
+        _ => place.first.checked_add(behind).map(Way::Stripe),
+    }
+}
+
 /// Finds the place in a chunk whose data goes round `groups` groups of `copies` stripes each.
 fn striped(whole: &Place, groups: u32, copies: u32) -> Result<Place, Reason> {
     let groups_wide = u64::from(groups);

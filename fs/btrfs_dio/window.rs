@@ -16,6 +16,7 @@ use crate::{
     extents::Extents,
     plan::Plan,
     range::Range,
+    recovery,
     resources::Resources,
     run::{
         self,
@@ -51,7 +52,7 @@ use kernel::{
 };
 
 /// How often to wait for writes in the range before the read is left to btrfs.
-const LOCK_TRIES: u32 = 64;
+pub(crate) const LOCK_TRIES: u32 = 64;
 /// How often to find out again about extents that are not the file's any more, before they are kept
 /// locked.
 const STALE_TRIES: u32 = 3;
@@ -91,6 +92,8 @@ pub(crate) struct Attempt {
     pub(crate) share: Option<Share>,
     /// The spots to read again, if they are to be the same ones.
     pub(crate) spots: Spots,
+    /// What the attempt before came to, if that was because a copy seemed to be bad, or is missing.
+    pub(crate) failed: Option<Outcome>,
 }
 
 impl Attempt {
@@ -101,6 +104,7 @@ impl Attempt {
             placement: Placement::Direct,
             share: None,
             spots: Spots::new(),
+            failed: None,
         }
     }
 }
@@ -247,7 +251,7 @@ fn prepare_once<'a>(
         Ok(_) | Err(Stop::Decline(_)) if !current => return Err(Stop::Stale),
         learned => learned?,
     };
-    plan.keep(extents);
+    plan.keep(extents, attempt);
     let writers = writers.or_else(|| lock.map(ExtentLock::unlock_extents));
     Ok(Ready {
         hold,
@@ -278,6 +282,15 @@ fn learn<'a>(
     Ok(Some(hold))
 }
 
+/// Returns what it takes to submit nothing. Sleeps, unless the manner forbids it.
+pub(crate) fn nothing<'a>(inode: &DioCount<'a>, manner: &Manner) -> Result<Ready<'a>, Stop> {
+    let hold = DeviceHold::take(inode.inode().fs(), manner.patience);
+    Ok(Ready {
+        hold: Some(hold.map_err(Stop::from_mapping)?),
+        writers: WriterLock::none(inode),
+    })
+}
+
 /// Reads a window into the first bytes of `pages`, and returns how many bytes it was cut down to,
 /// at least one.
 ///
@@ -293,19 +306,22 @@ pub(crate) fn read(
     let mut attempt = Attempt::first(manner);
     let mut plan = Plan::new(range);
     let mut runs = Runs::new();
-    let ready = prepare(resources, inode, range, &mut attempt, &mut plan, &mut runs)?;
-    if manner.patience == Patience::Nowait && plan.range != *range {
-        return Err(Stop::WouldWait);
-    }
-    let outcome = deliver(
-        resources,
-        ready,
-        &mut plan,
-        &mut runs,
-        attempt.placement,
-        pages,
-        manner,
-    )?;
+    let nowait = manner.patience == Patience::Nowait;
+    let outcome = match prepare(resources, inode, range, &mut attempt, &mut plan, &mut runs) {
+        Err(Stop::Absent) if !nowait => Outcome::Failed,
+        Err(Stop::Absent) => return Err(Stop::WouldWait),
+        Err(stop) => return Err(stop),
+        Ok(_) if nowait && plan.range != *range => return Err(Stop::WouldWait),
+        Ok(ready) => deliver(
+            resources,
+            ready,
+            &mut plan,
+            &mut runs,
+            attempt.placement,
+            pages,
+            manner,
+        )?,
+    };
     if outcome == Outcome::Right {
         return Ok(plan.range.valid);
     }
@@ -332,34 +348,35 @@ pub(crate) fn read_again(
     let mut attempt = Attempt::first(manner);
     attempt.spots = spots;
     attempt.manner.patience = Patience::Wait;
-    let mut mismatched = false;
     for _ in 0..READ_TRIES {
         match outcome {
             Outcome::Right | Outcome::Changed => {}
             Outcome::Misfit => attempt.placement = Placement::Private,
-            Outcome::Mismatch => {
+            Outcome::Mismatch | Outcome::Failed => {
                 attempt.placement = Placement::Private;
-                mismatched = true;
+                attempt.failed = Some(outcome);
             }
         }
         let mut plan = Plan::new(range);
         let mut runs = Runs::new();
-        let ready = prepare(resources, inode, range, &mut attempt, &mut plan, &mut runs)?;
-        outcome = deliver(
-            resources,
-            ready,
-            &mut plan,
-            &mut runs,
-            attempt.placement,
-            pages,
-            manner,
-        )?;
-        if outcome == Outcome::Right {
-            if mismatched {
-                stats::count(Counter::BufferChanged);
+        let ready = match prepare(resources, inode, range, &mut attempt, &mut plan, &mut runs) {
+            Err(Stop::Absent) => {
+                outcome = Outcome::Failed;
+                continue;
             }
+            prepared => prepared?,
+        };
+        let (plan, runs) = (&mut plan, &mut runs);
+        outcome = if attempt.failed.is_some() {
+            recovery::recover(resources, inode, ready, plan, runs, pages, &attempt)?
+        } else {
+            let placement = attempt.placement;
+            deliver(resources, ready, plan, runs, placement, pages, manner)?
+        };
+        if outcome == Outcome::Right {
             return Ok(plan.range.valid);
         }
+        attempt.spots = runs.spots();
     }
     Err(Reason::Busy.into())
 }
@@ -401,7 +418,7 @@ fn deliver(
         let fetches = &*fetches;
         batch::wait_for(hold, |submitter| {
             let pool = &resources.pool;
-            bio::submit(submitter, pool, runs, fetches, pages, manner);
+            bio::submit(submitter, pool, runs, fetches, pages, manner, &[]);
             deliveries.before(resources, block, pages)
         })
     };

@@ -22,6 +22,7 @@
 #include "file-item.h"
 #include "fs.h"
 #include "ordered-data.h"
+#include "raid56.h"
 #include "volumes.h"
 
 #include <linux/btrfs_dio.h>

@@ -35,15 +35,18 @@ pub(crate) enum Why {
     Policy,
     /// It was read before, and is read again.
     Again,
+    /// Another copy was bad.
+    Retry,
 }
 
 /// All reasons, with their names.
-const REASONS: [(Why, &str); 5] = [
+const REASONS: [(Why, &str); 6] = [
     (Why::Only, "only"),
     (Why::Least, "least"),
     (Why::Near, "near"),
     (Why::Policy, "policy"),
     (Why::Again, "again"),
+    (Why::Retry, "retry"),
 ];
 
 /// A part of an account.
@@ -163,6 +166,14 @@ pub(crate) struct Charge {
 }
 
 impl Charge {
+    /// Makes one of nothing, for no device.
+    pub(super) fn none() -> Self {
+        Self {
+            account: Account(None),
+            bytes: 0,
+        }
+    }
+
     /// Adds what goes along.
     pub(crate) fn grow(&mut self, bytes: usize) {
         self.account.note(bytes as i64);

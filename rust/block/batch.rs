@@ -34,6 +34,7 @@ use core::{
 use kernel::{
     bindings,
     container_of,
+    error::to_result,
     prelude::*,
     sync::atomic::{
         ordering::{
@@ -93,7 +94,7 @@ impl Core {
 
     /// Returns whether all bios have succeeded. To be asked when it has landed.
     pub(super) fn status(&self) -> Result {
-        kernel::error::to_result(self.error.load(Relaxed))
+        to_result(self.error.load(Relaxed))
     }
 
     /// Notes an error, if it is the first.
@@ -160,16 +161,72 @@ impl<'s, 'p> Submitter<'s, 'p> {
 
     /// Submits a bio. Task context, may sleep.
     pub(crate) fn submit(self, bio: ReadBio<'p>) {
+        let bio = self.enlist(bio);
+        // SAFETY: The bio is ours to submit, and of this set.
+        unsafe { bindings::submit_bio(bio.as_ptr()) }
+    }
+
+    /// Submits a bio of [`ReadBio::rebuilt`] that gathers whole blocks in private memory: its `len`
+    /// bytes from `logical` on, which do not leave a stripe, are rebuilt from the other stripes of a
+    /// chunk with parity, in the way that btrfs has for copy number `mirror`, which is 2 or more.
+    ///
+    /// The bio must have `len` bytes of memory. What is rebuilt may still be wrong. `EINVAL` if the
+    /// chunk is none of that kind, or has no such copy. Task context, sleeps.
+    ///
+    /// Rule: `btrfs_submit_mirrored_bio()` and `__btrfs_submit_bio()`, fs/btrfs/bio.c.
+    pub(crate) fn rebuild(self, bio: ReadBio<'p>, logical: u64, len: usize, mirror: u32) -> Result {
+        let mut number = i32::try_from(mirror).map_err(|_| EINVAL)?;
+        if number < 2 {
+            return Err(EINVAL);
+        }
+        // CAST: Widening.
+        let mut reach = len as u64;
+        let mut context = core::ptr::null_mut();
+        // SAFETY: The set is not sealed, so its filesystem is mounted, and a hold is ours.
+        to_result(unsafe {
+            our_bindings::btrfs_map_block(
+                self.core.fs_info,
+                our_bindings::btrfs_map_op_BTRFS_MAP_READ,
+                logical,
+                &mut reach,
+                &mut context,
+                core::ptr::null_mut(),
+                &mut number,
+            )
+        })?;
+        let Some(context) = NonNull::new(context) else {
+            return Err(EINVAL);
+        };
+        const PARITY: u64 = our_bindings::BTRFS_BLOCK_GROUP_RAID5 as u64
+            | our_bindings::BTRFS_BLOCK_GROUP_RAID6 as u64;
+        // SAFETY: A reference of ours, given back after its last use. What rebuilds the stripe takes
+        // one of its own. The bio is ours to submit, and of this set; that it has as much memory as
+        // it says, and all of it in the stripe, has been checked.
+        unsafe {
+            let fits = (*context.as_ptr()).map_type & PARITY != 0
+                && (*bio.as_raw()).bi_iter.bi_size as usize == len
+                && reach >= len as u64;
+            if fits {
+                let bio = self.enlist(bio);
+                our_bindings::raid56_parity_recover(bio.as_ptr(), context.as_ptr(), number);
+            }
+            our_bindings::btrfs_put_bioc(context.as_ptr());
+            fits.then_some(()).ok_or(EINVAL)
+        }
+    }
+
+    /// Makes a bio one of the set. It is to be submitted.
+    fn enlist(self, bio: ReadBio<'p>) -> NonNull<bindings::bio> {
         let bio = bio.into_raw();
         // INVARIANT: Counted before it can complete.
         self.core.pending.add(1, Relaxed);
-        // SAFETY: The bio is ours to submit. Its memory is valid for `'p`, and the set stays where
-        // it is until it has landed.
+        // SAFETY: The bio is ours. Its memory is valid for `'p`, and the set stays where it is until
+        // it has landed.
         unsafe {
             (*bio.as_ptr()).bi_private = core::ptr::from_ref(self.core).cast_mut().cast();
             (*bio.as_ptr()).bi_end_io = Some(end_io);
-            bindings::submit_bio(bio.as_ptr());
         }
+        bio
     }
 
     /// Makes the set fail, as a bio of it would that cannot be made.
@@ -188,11 +245,14 @@ unsafe extern "C" fn end_io(bio: *mut bindings::bio) {
     // been counted down for this bio, below. The bio is valid until it is put, which frees it.
     unsafe {
         let core = NonNull::new_unchecked((*bio).bi_private.cast::<Core>());
-        let status = (*bio).bi_status;
-        if status != 0 {
-            core.as_ref().fail(bindings::blk_status_to_errno(status));
+        let status = match (*bio).bi_status {
+            0 => Ok(()),
+            status => to_result(bindings::blk_status_to_errno(status)),
+        };
+        if let Err(error) = status {
+            core.as_ref().fail(error.to_errno());
         }
-        ended(bio, status == 0);
+        ended(bio, status);
         Core::count_down(core);
     }
 }

@@ -24,23 +24,53 @@ use core::{
         offset_of,
         MaybeUninit, //
     },
-    ptr::NonNull, //
+    ptr::{
+        self,
+        NonNull, //
+    },
 };
 use kernel::{
     bindings,
     block::SECTOR_SHIFT,
     container_of,
-    prelude::*, //
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    }, //
 };
 
 /// How many pieces of memory a bio can have that gathers them.
 // CAST: 256.
 pub(crate) const MAX_PIECES: usize = bindings::BIO_MAX_VECS as usize;
 
+/// Where bios leave the first error that one of them ends with, for who wants to know which of a set
+/// it was. To be asked once the set has landed.
+pub(crate) struct Mark(Atomic<i32>);
+
+impl Mark {
+    /// Makes one without an error.
+    pub(crate) fn new() -> Self {
+        Self(Atomic::new(0))
+    }
+
+    /// Returns the error.
+    pub(crate) fn status(&self) -> Result {
+        kernel::error::to_result(self.0.load(Relaxed))
+    }
+
+    /// Leaves an error.
+    pub(crate) fn fail(&self, error: Error) {
+        let _ = self.0.cmpxchg(0, error.to_errno(), Relaxed);
+    }
+}
+
 /// A bio as our pools allocate it.
 #[repr(C)]
 struct Charged {
     charge: MaybeUninit<Charge>,
+    /// Null, or the mark, which is there until the bio has ended.
+    mark: *const Mark,
     bio: MaybeUninit<bindings::bio>,
 }
 
@@ -52,7 +82,8 @@ struct Charged {
 ///
 /// # Invariants
 ///
-/// `bio` is a bio of ours that has not been submitted, that of a [`Charged`] with a charge.
+/// `bio` is a bio of ours that has not been submitted, that of a [`Charged`] with a charge and a mark,
+/// if any, that is there for `'p`.
 #[must_use = "a bio that is dropped reads nothing"]
 pub(crate) struct ReadBio<'p> {
     bio: NonNull<bindings::bio>,
@@ -76,7 +107,8 @@ impl<'p> ReadBio<'p> {
         ioprio: u16,
         charge: Charge,
     ) -> Result<Self> {
-        let bio = Self::new(pool, device, physical, 0, ioprio, charge)?;
+        // SAFETY: The device is open by its type invariants.
+        let bio = unsafe { Self::new(pool, device.as_bdev(), physical, 0, ioprio, charge)? };
         // SAFETY: The bio is ours and not submitted, and has no vectors of its own. Those of the span
         // describe as much memory as is said, and they as well as the memory are there for `'p`,
         // which lasts until the bio has ended.
@@ -103,21 +135,43 @@ impl<'p> ReadBio<'p> {
     ) -> Result<Self> {
         // CAST: Clamped to what a bio can have.
         let pieces = pieces.clamp(1, MAX_PIECES) as u16;
-        Self::new(pool, device, physical, pieces, ioprio, charge)
+        // SAFETY: The device is open by its type invariants.
+        unsafe { Self::new(pool, device.as_bdev(), physical, pieces, ioprio, charge) }
     }
 
-    fn new(
+    /// Allocates a read of `pieces` pieces from byte `logical` of the filesystem on, to be rebuilt.
+    /// Otherwise as [`Self::gathering`].
+    pub(crate) fn rebuilt(pool: &'p BioPool, logical: u64, pieces: usize) -> Result<Self> {
+        // CAST: Clamped to what a bio can have.
+        let pieces = pieces.clamp(1, MAX_PIECES) as u16;
+        // SAFETY: No device.
+        unsafe { Self::new(pool, ptr::null_mut(), logical, pieces, 0, Charge::none()) }
+    }
+
+    /// Has the bio leave an error at `mark`, too.
+    pub(crate) fn marked(self, mark: Option<&'p Mark>) -> Self {
+        let mark = mark.map_or(ptr::null(), ptr::from_ref);
+        // SAFETY: By the type invariants.
+        // INVARIANT: There for `'p`.
+        unsafe { (*charged(self.bio.as_ptr())).mark = mark };
+        self
+    }
+
+    /// # Safety
+    ///
+    /// `bdev` must be null or a block device that is there.
+    unsafe fn new(
         pool: &'p BioPool,
-        device: &OpenDevice,
+        bdev: *mut bindings::block_device,
         physical: u64,
         pieces: u16,
         ioprio: u16,
         charge: Charge,
     ) -> Result<Self> {
-        // SAFETY: The pool is initialised, and the device is open by its type invariants.
+        // SAFETY: The pool is initialised, and the device is there by the contract.
         let bio = unsafe {
             bindings::bio_alloc_bioset(
-                device.as_bdev(),
+                bdev,
                 pieces,
                 our_bindings::READ_OPF,
                 // With a hold on the devices reclaim must not enter the filesystem.
@@ -129,6 +183,7 @@ impl<'p> ReadBio<'p> {
         // SAFETY: The bio is ours and not submitted; the pool has allocated what is in front of it.
         unsafe {
             (*charged(bio.as_ptr())).charge.write(charge);
+            (*charged(bio.as_ptr())).mark = ptr::null();
             (*bio.as_ptr()).bi_iter.bi_sector = physical >> SECTOR_SHIFT;
             (*bio.as_ptr()).bi_ioprio = ioprio;
         }
@@ -152,6 +207,11 @@ impl<'p> ReadBio<'p> {
             )
         };
         added > 0
+    }
+
+    /// Returns the bio, to be looked at.
+    pub(super) fn as_raw(&self) -> *const bindings::bio {
+        self.bio.as_ptr()
     }
 
     /// Gives the bio away, to be submitted.
@@ -183,15 +243,21 @@ unsafe fn charged(bio: *mut bindings::bio) -> *mut Charged {
     unsafe { container_of!(bio.cast::<MaybeUninit<bindings::bio>>(), Charged, bio) }
 }
 
-/// Frees a bio that has ended. Any context.
+/// Frees a bio that has ended with this status. Any context.
 ///
 /// # Safety
 ///
-/// It must have been submitted as a [`ReadBio`], and not be used any more.
-pub(super) unsafe fn ended(bio: *mut bindings::bio, succeeded: bool) {
-    // SAFETY: By the contract; the charge was written before, and is read once.
+/// It must have been submitted as a [`ReadBio`], and not be used any more; its set must not have
+/// landed.
+pub(super) unsafe fn ended(bio: *mut bindings::bio, status: Result) {
+    // SAFETY: By the contract; the charge was written before, and is read once. What a bio has a
+    // mark for lasts until its set has landed.
     unsafe {
-        (*charged(bio)).charge.assume_init_read().ended(succeeded);
+        let charged = charged(bio);
+        if let (Err(error), Some(mark)) = (status, (*charged).mark.as_ref()) {
+            mark.fail(error);
+        }
+        (*charged).charge.assume_init_read().ended(status.is_ok());
         bindings::bio_put(bio);
     }
 }

@@ -65,7 +65,7 @@ impl InlineData {
                 core::ptr::null_mut(),
                 (*inode.as_raw()).root,
                 &mut path.0,
-                bindings::bdio_ino(inode.as_raw()),
+                inode.number(),
                 0,
                 0,
             )

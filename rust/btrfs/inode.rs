@@ -71,6 +71,12 @@ impl<'a> Inode<'a> {
         unsafe { FsInfo::from_raw((*(*self.inode.as_ptr()).root).fs_info) }
     }
 
+    /// Returns its number, the one that people know the file by.
+    pub(super) fn number(self) -> u64 {
+        // SAFETY: By the type invariants the inode is valid.
+        unsafe { bindings::bdio_ino(self.as_raw()) }
+    }
+
     /// Returns the size of the file in bytes, as of now.
     pub(crate) fn size(self) -> u64 {
         // SAFETY: By the type invariants the inode is valid.

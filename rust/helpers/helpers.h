@@ -47,6 +47,12 @@ struct btrfs_file_extent_item *bdio_file_extent(const struct extent_buffer *leaf
 						int slot);
 u32 bdio_item_size(const struct extent_buffer *leaf, int slot);
 
+/* repair.c */
+bool bdio_write_begin(struct btrfs_fs_info *fs_info);
+void bdio_write_end(struct btrfs_fs_info *fs_info);
+void bdio_warn_csum(const struct btrfs_inode *inode, u64 offset, const u8 *csum,
+		    const u8 *expected, int mirror);
+
 /* block.c */
 void bdio_bdev_get(struct block_device *bdev);
 void bdio_bdev_put(struct block_device *bdev);
@@ -156,6 +162,7 @@ unsigned int bdio_memalloc_nofs_save(void);
 void bdio_memalloc_nofs_restore(unsigned int flags);
 struct page *bdio_kv_to_page(const void *addr);
 bool bdio_is_vmalloc(const void *addr);
+phys_addr_t bdio_kv_to_phys(const void *addr);
 bool bdio_page_is_dirty(struct page *page);
 
 /* rcu.c */

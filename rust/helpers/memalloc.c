@@ -20,6 +20,11 @@ struct page *bdio_kv_to_page(const void *addr)
 	return is_vmalloc_addr(addr) ? vmalloc_to_page(addr) : virt_to_page(addr);
 }
 
+phys_addr_t bdio_kv_to_phys(const void *addr)
+{
+	return page_to_phys(bdio_kv_to_page(addr)) + offset_in_page(addr);
+}
+
 bool bdio_page_is_dirty(struct page *page)
 {
 	return folio_test_dirty(page_folio(page));

@@ -1,0 +1,520 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What one copy cannot supply is read from another.
+//!
+//! A window that has failed is read once more from the same copies, into private memory, in pieces
+//! of a stripe at most: what was transient, or was changed by the owner of the buffer, ends here. A
+//! block that is bad there is bad in that copy. Then all bad blocks are read from the next copy,
+//! those that still are bad from the one after that, until each is good, or has been read from all;
+//! the last ways of a chunk with parity are to rebuild it.
+//!
+//! Nobody is blamed for blocks that are not the file's any more: the extents are asked after each
+//! round, and if they have changed the window is read again from the start.
+//!
+//! Rule for the order of copies: `next_repair_mirror()`, fs/btrfs/bio.c.
+
+use crate::{
+    bio::{
+        self,
+        Rebuild, //
+    },
+    completion::Outcome,
+    error::{
+        Reason,
+        Stop, //
+    },
+    fetch::Memory,
+    few::Few,
+    plan::Plan,
+    repair,
+    resources::Resources,
+    run::Runs,
+    safe::{
+        block::{
+            account::Why,
+            batch,
+            bio::Mark, //
+        },
+        btrfs::{
+            chunk::{
+                ChunkMap,
+                Stripe, //
+            },
+            device::DeviceHold,
+            glance::Watch,
+            inode::DioCount,
+            repair::tell_mismatch, //
+        },
+        patience::Patience,
+        user_pages::UserPages, //
+    },
+    stats::{
+        self,
+        Counter, //
+    },
+    stripe::{
+        self,
+        Way,
+        STRIPE_LEN, //
+    },
+    window::{
+        self,
+        Attempt,
+        Manner,
+        Ready, //
+    },
+};
+use kernel::prelude::*;
+
+/// What became of a block when it was read last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It is what it must be.
+    Good,
+    /// It does not have its checksum.
+    Mismatch,
+    /// It could not be read.
+    Failed(Error),
+    /// There is no device to read it from.
+    Absent,
+    /// There is no copy left.
+    Lost,
+}
+
+/// Where a block was read from last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Nowhere,
+    /// The run of this number.
+    Run(usize),
+    /// The rebuild of this number.
+    Rebuild(usize),
+}
+
+/// A block that a copy could not supply.
+pub(crate) struct Block {
+    /// Logical address, in bytes.
+    pub(crate) logical: u64,
+    /// Where it goes to: private memory.
+    pub(crate) memory: Memory,
+    /// Offset in the file that people are told, in bytes.
+    pub(crate) file: u64,
+    /// Its number among all that are fetched.
+    nr: usize,
+    /// Numbers of the copies that were read first and last, counted from 1.
+    first: u32,
+    copy: u32,
+    /// The copies that are bad, on devices that are there: bit 0 stands for copy 1.
+    bad: u32,
+    source: Source,
+    /// The device, under the hold that it was read under.
+    device: Option<usize>,
+    state: State,
+}
+
+impl Block {
+    /// Returns whether it is what it must be.
+    pub(crate) fn is_good(&self) -> bool {
+        self.state == State::Good
+    }
+
+    /// Returns the numbers of the copies that are bad, counted from 1.
+    pub(crate) fn bad_copies(&self) -> impl Iterator<Item = u32> {
+        let bad = self.bad;
+        (0..u32::BITS)
+            .filter(move |n| bad & (1 << n) != 0)
+            .map(|n| n + 1)
+    }
+
+    /// Returns whether it has been read in this round, in vain.
+    fn is_pending(&self) -> bool {
+        !matches!(self.state, State::Good | State::Lost)
+    }
+}
+
+/// Which copy to read next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// The one after that which was read last, of those blocks that are not good yet.
+    Copy,
+    /// The same one once more, of all blocks.
+    Same,
+}
+
+/// What it takes to read blocks.
+pub(crate) struct Reader<'a> {
+    pub(crate) resources: &'a Resources,
+    pub(crate) inode: &'a DioCount<'a>,
+    pub(crate) plan: &'a Plan,
+    pub(crate) pages: &'a UserPages<'a>,
+    pub(crate) manner: &'a Manner,
+}
+
+/// Reads a window that has failed, and repairs what was bad. Returns what became of it: right, or
+/// its extents have changed. `EIO` if a block is lost.
+///
+/// Task context, sleeps; no extent bit held but that of `ready`.
+pub(crate) fn recover(
+    resources: &Resources,
+    inode: &DioCount<'_>,
+    mut ready: Ready<'_>,
+    plan: &mut Plan,
+    runs: &mut Runs,
+    pages: &UserPages<'_>,
+    attempt: &Attempt,
+) -> Result<Outcome, Stop> {
+    let manner = &attempt.manner;
+    let Some(hold) = ready.hold.take() else {
+        return window::deliver_now(resources, ready, plan, pages).map(|()| Outcome::Right);
+    };
+    plan.deliveries.before(resources, plan.range.block, pages)?;
+    let marks = marks(runs.len())?;
+    let fetches = &plan.fetches;
+    let ((), _) = batch::wait_for(hold, |submitter| {
+        let pool = &resources.pool;
+        bio::submit(submitter, pool, runs, fetches, pages, manner, &marks);
+    });
+    let reader = Reader {
+        resources,
+        inode,
+        plan,
+        pages,
+        manner,
+    };
+    let mut scratch = KVec::from_elem(0u8, plan.range.block, GFP_KERNEL)?;
+    let mut blocks = reader.bad_blocks(runs, &marks, &mut scratch)?;
+    loop {
+        if !plan.is_current() {
+            return Ok(Outcome::Changed);
+        }
+        reader.blame(&mut blocks, &mut scratch)?;
+        if !reader.read(&mut blocks, Next::Copy, &mut scratch)? {
+            break;
+        }
+    }
+    drop(ready);
+    let lost = note(&blocks);
+    if blocks.is_empty() && attempt.failed == Some(Outcome::Mismatch) {
+        stats::count(Counter::BufferChanged);
+    }
+    let delivered = if lost {
+        Err(Stop::Fail(EIO))
+    } else {
+        plan.deliveries
+            .after(resources, &mut plan.fetches, plan.range.block, pages)
+    };
+    let reader = Reader {
+        resources,
+        inode,
+        plan,
+        pages,
+        manner,
+    };
+    repair::repair(&reader, &mut blocks, &mut scratch);
+    delivered?;
+    plan.tally.note();
+    Ok(Outcome::Right)
+}
+
+/// Makes so many marks.
+fn marks(count: usize) -> Result<KVVec<Mark>, Stop> {
+    let mut marks = KVVec::with_capacity(count, GFP_KERNEL)?;
+    for _ in 0..count {
+        marks.push(Mark::new(), GFP_KERNEL)?;
+    }
+    Ok(marks)
+}
+
+/// Counts what was recovered, and returns whether anything is lost.
+fn note(blocks: &[Block]) -> bool {
+    let mut lost = false;
+    for block in blocks {
+        match (block.state, block.source) {
+            (State::Good, Source::Rebuild(_)) => {
+                stats::count(Counter::Recovered);
+                stats::count(Counter::Rebuilt);
+            }
+            (State::Good, _) => stats::count(Counter::Recovered),
+            _ => {
+                stats::count(Counter::Lost);
+                lost = true;
+            }
+        }
+    }
+    lost
+}
+
+impl Reader<'_> {
+    /// Returns what became of the block number `nr` of all, which was read into `memory` and ended
+    /// with `status`.
+    fn judge(&self, memory: Memory, nr: usize, status: Result, scratch: &mut [u8]) -> State {
+        if let Err(error) = status {
+            return State::Failed(error);
+        }
+        let fetches = &self.plan.fetches;
+        let Some(expected) = &fetches.expected else {
+            return State::Good;
+        };
+        match expected.compare(fetches, self.pages, memory, nr, scratch) {
+            Some((_, _, true)) => State::Good,
+            _ => State::Mismatch,
+        }
+    }
+
+    /// Returns the blocks that have not arrived as they must be, of all that was read by these runs.
+    fn bad_blocks(
+        &self,
+        runs: &Runs,
+        marks: &[Mark],
+        scratch: &mut [u8],
+    ) -> Result<KVVec<Block>, Stop> {
+        let size = self.plan.range.block;
+        let mut blocks = KVVec::new();
+        let mut nr = 0usize;
+        for fetch in self.plan.fetches.list() {
+            for at in (0..fetch.len).step_by(size) {
+                let memory = fetch.memory.forward(at);
+                let run = runs.reading(memory);
+                let state = match run.and_then(|(run, _)| marks.get(run)) {
+                    Some(mark) => self.judge(memory, nr, mark.status(), scratch),
+                    None => State::Absent,
+                };
+                if state != State::Good {
+                    // CAST: Widening.
+                    let skipped = at as u64;
+                    let copy = run.map_or(1, |(_, run)| run.copy);
+                    let block = Block {
+                        logical: fetch.logical.checked_add(skipped).ok_or(Reason::Mapping)?,
+                        memory,
+                        file: fetch.file.saturating_add(skipped),
+                        nr,
+                        first: copy,
+                        copy,
+                        bad: 0,
+                        source: run.map_or(Source::Nowhere, |(run, _)| Source::Run(run)),
+                        device: run.map(|(_, run)| run.id),
+                        state,
+                    };
+                    blocks.push(block, GFP_KERNEL)?;
+                }
+                nr = nr.saturating_add(1);
+            }
+        }
+        Ok(blocks)
+    }
+
+    /// Blames the copies that were read last for what was bad in them: counts it, tells people, and
+    /// notes what there is to repair.
+    ///
+    /// Rule: `btrfs_data_csum_ok()`, fs/btrfs/inode.c, and `btrfs_log_dev_io_error()`,
+    /// fs/btrfs/bio.c: an error counts once for each bio, a mismatch for each block.
+    fn blame(&self, blocks: &mut [Block], scratch: &mut [u8]) -> Result<(), Stop> {
+        if !blocks.iter().any(Block::is_pending) {
+            return Ok(());
+        }
+        let inode = self.inode.inode();
+        let hold = DeviceHold::take(inode.fs(), Patience::Wait).map_err(Stop::from_mapping)?;
+        let watch = Watch::new();
+        let fetches = &self.plan.fetches;
+        let mut blamed = Source::Nowhere;
+        for block in blocks.iter_mut().filter(|block| block.is_pending()) {
+            // Not another one that has taken its place meanwhile.
+            let stripe = locate(&watch, &hold, block.logical, block.copy);
+            let device = stripe
+                .and_then(|(_, stripe)| stripe)
+                .map(|stripe| stripe.device)
+                .filter(|device| Some(device.id()) == block.device);
+            if device.is_some() {
+                block.bad |= 1u32.checked_shl(block.copy.saturating_sub(1)).unwrap_or(0);
+            }
+            match block.state {
+                State::Mismatch => {
+                    stats::count(Counter::ChecksumMismatches);
+                    let compared = fetches.expected.as_ref().and_then(|expected| {
+                        expected.compare(fetches, self.pages, block.memory, block.nr, scratch)
+                    });
+                    if let Some((digest, expected, _)) = compared {
+                        tell_mismatch(inode, block.file, &digest, expected, block.copy);
+                    }
+                    if let Some(device) = device {
+                        device.count_corruption();
+                    }
+                }
+                State::Failed(error) if block.source != blamed => {
+                    blamed = block.source;
+                    if let Some(device) = device {
+                        device.count_read_error(error);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads blocks, and judges them. Returns whether there were any to read.
+    ///
+    /// No hold on devices held.
+    pub(crate) fn read(
+        &self,
+        blocks: &mut [Block],
+        next: Next,
+        scratch: &mut [u8],
+    ) -> Result<bool, Stop> {
+        let count = blocks.len();
+        let wanted = |block: &Block| next == Next::Same || block.is_pending();
+        if !blocks.iter().any(wanted) {
+            return Ok(false);
+        }
+        // Before the hold.
+        let mut runs = Runs::with_room(count, GFP_KERNEL)?;
+        let mut rebuilds = Few::with_room(count, GFP_KERNEL)?;
+        let hold = DeviceHold::take(self.inode.inode().fs(), Patience::Wait);
+        let hold = hold.map_err(Stop::from_mapping)?;
+        self.route(&hold, blocks, next, &mut runs, &mut rebuilds)?;
+        let fetches = &self.plan.fetches;
+        let rebuilds = rebuilds.as_slice();
+        let run_marks = marks(runs.len())?;
+        let rebuild_marks = marks(rebuilds.len())?;
+        let ((), _) = batch::wait_for(hold, |submitter| {
+            let (pool, pages) = (&self.resources.pool, self.pages);
+            bio::submit(
+                submitter,
+                pool,
+                &mut runs,
+                fetches,
+                pages,
+                self.manner,
+                &run_marks,
+            );
+            bio::rebuild(submitter, pool, rebuilds, fetches, pages, &rebuild_marks);
+        });
+        let mut any = false;
+        for block in blocks.iter_mut() {
+            let mark = match block.source {
+                Source::Run(nr) => run_marks.get(nr),
+                Source::Rebuild(nr) => rebuild_marks.get(nr),
+                Source::Nowhere => None,
+            };
+            // What was good stays so, and is not in what was read.
+            if next == Next::Copy && !block.is_pending() {
+                continue;
+            }
+            any = true;
+            block.state = match mark {
+                Some(mark) => self.judge(block.memory, block.nr, mark.status(), scratch),
+                None => State::Absent,
+            };
+        }
+        Ok(any)
+    }
+
+    /// Finds out where to read blocks. Does not sleep: there is room for all of them.
+    fn route(
+        &self,
+        hold: &DeviceHold<'_>,
+        blocks: &mut [Block],
+        next: Next,
+        runs: &mut Runs,
+        rebuilds: &mut Few<Rebuild>,
+    ) -> Result<(), Stop> {
+        let size = self.plan.range.block;
+        let watch = Watch::new();
+        // The block before, if it is read.
+        let mut before: Option<(u64, Memory, u32, Source)> = None;
+        for block in blocks.iter_mut() {
+            if next == Next::Copy && !block.is_pending() {
+                before = None;
+                continue;
+            }
+            block.source = Source::Nowhere;
+            block.device = None;
+            let shape = ChunkMap::get(&watch, hold, block.logical).map(|map| map.shape());
+            let shape = shape.map_err(Stop::from_mapping)?;
+            if next == Next::Copy {
+                block.copy = match block.copy {
+                    last if last >= stripe::copies(&shape) => 1,
+                    other => other.saturating_add(1),
+                };
+                if block.copy == block.first {
+                    block.state = State::Lost;
+                    before = None;
+                    continue;
+                }
+            }
+            let Some((way, stripe)) = locate(&watch, hold, block.logical, block.copy) else {
+                before = None;
+                continue;
+            };
+            block.device = stripe.map(|stripe| stripe.device.id());
+            // CAST: Widening.
+            let follows = |(logical, memory, copy, _): &(u64, Memory, u32, Source)| {
+                logical.checked_add(size as u64) == Some(block.logical)
+                    && block.logical % STRIPE_LEN != 0
+                    && memory.forward(size) == block.memory
+                    && *copy == block.copy
+            };
+            let last = before.filter(follows).map(|(_, _, _, source)| source);
+            block.source = match (way, stripe, last) {
+                (Way::Stripe(_), _, Some(Source::Run(nr))) => {
+                    runs.extend(nr, block.memory, size)?;
+                    Source::Run(nr)
+                }
+                (Way::Stripe(_), Some(stripe), _) => {
+                    let nr = runs.len();
+                    match runs.push(&stripe, block.copy, block.memory, size, Why::Retry) {
+                        Ok(()) => Source::Run(nr),
+                        Err(Stop::Absent) => {
+                            block.device = None;
+                            Source::Nowhere
+                        }
+                        Err(stop) => return Err(stop),
+                    }
+                }
+                (Way::Stripe(_), None, _) => Source::Nowhere,
+                (Way::Rebuilt, _, Some(Source::Rebuild(nr))) => {
+                    if let Some(rebuild) = rebuilds.as_mut_slice().get_mut(nr) {
+                        rebuild.len = rebuild.len.saturating_add(size);
+                    }
+                    Source::Rebuild(nr)
+                }
+                (Way::Rebuilt, ..) => {
+                    let rebuild = Rebuild {
+                        logical: block.logical,
+                        len: size,
+                        memory: block.memory,
+                        copy: block.copy,
+                    };
+                    rebuilds.push(rebuild, GFP_NOWAIT)?;
+                    Source::Rebuild(rebuilds.as_slice().len().saturating_sub(1))
+                }
+            };
+            before = match block.source {
+                Source::Nowhere => None,
+                source => Some((block.logical, block.memory, block.copy, source)),
+            };
+        }
+        Ok(())
+    }
+}
+
+/// Finds a copy of what is at a logical address: how it is read, and, if from one place, where.
+fn locate<'h>(
+    watch: &'h Watch,
+    hold: &'h DeviceHold<'_>,
+    logical: u64,
+    copy: u32,
+) -> Option<(Way, Option<Stripe<'h>>)> {
+    let map = ChunkMap::get(watch, hold, logical).ok()?;
+    let shape = map.shape();
+    let place = stripe::place(&shape, logical, 1).ok()?;
+    match stripe::way(&shape, &place, copy)? {
+        Way::Rebuilt => Some((Way::Rebuilt, None)),
+        Way::Stripe(nr) => {
+            let stripe = map.stripe(nr)?;
+            let physical = stripe.physical.checked_add(place.offset)?;
+            let stripe = Stripe { physical, ..stripe };
+            Some((Way::Stripe(nr), Some(stripe)))
+        }
+    }
+}
