@@ -4,7 +4,7 @@
 //! `BTRFS_IOC_TREE_SEARCH_V2` and worked out here, independently of the kernel.
 
 use crate::tree::{self, le16, le64};
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use std::fs::File;
 use std::path::Path;
 
@@ -37,6 +37,7 @@ const STRIPE_LEN: u64 = 64 << 10;
 const RAID0: u64 = 1 << 3;
 const RAID10: u64 = 1 << 6;
 const PARITY: u64 = 3 << 7;
+const RAID6: u64 = 1 << 8;
 /// RAID1, DUP, RAID1C3 and RAID1C4.
 const COPIES: u64 = 1 << 4 | 1 << 5 | 3 << 9;
 
@@ -61,7 +62,9 @@ impl Chunk {
     /// Every copy of the byte at `within` this chunk, in the order of mirrors.
     fn copies(&self, within: u64) -> Result<Vec<Place>> {
         let stripes = self.stripes.as_slice();
-        ensure!(self.flags & PARITY == 0, "parity is not mapped here");
+        if self.flags & PARITY != 0 {
+            return Ok(self.row(within)[..1].to_vec());
+        }
         let (stripe, rest) = (within / STRIPE_LEN, within % STRIPE_LEN);
         let (sources, offset) = if self.flags & RAID10 != 0 {
             let pairs = (stripes.len() / self.sub_stripes) as u64;
@@ -86,6 +89,27 @@ impl Chunk {
     }
 }
 
+impl Chunk {
+    /// What of each device goes with the byte at `within` this chunk of parity:
+    /// the byte itself, then the others of its row of data, then the parities.
+    fn row(&self, within: u64) -> Vec<Place> {
+        let (stripe, rest) = (within / STRIPE_LEN, within % STRIPE_LEN);
+        let all = self.stripes.len() as u64;
+        let parities = if self.flags & RAID6 != 0 { 2 } else { 1 };
+        let data = all - parities;
+        let (row, own) = (stripe / data, stripe % data);
+        let others = (0..all).filter(|n| *n != own);
+        let places = std::iter::once(own).chain(others).map(|n| {
+            let s = &self.stripes[((n + row) % all) as usize];
+            Place {
+                device: s.device,
+                offset: s.offset + row * STRIPE_LEN + rest,
+            }
+        });
+        places.collect()
+    }
+}
+
 impl Chunks {
     /// Reads the chunk tree of the file system mounted at `mnt`.
     pub fn read(mnt: &Path) -> Result<Self> {
@@ -97,13 +121,23 @@ impl Chunks {
         Ok(Self(chunks))
     }
 
+    /// The byte at `logical`, and what there is on the other devices to rebuild it
+    /// of: data first, then parity.
+    pub fn row(&self, logical: u64) -> Result<Vec<Place>> {
+        let chunk = self.at(logical)?;
+        ensure!(chunk.flags & PARITY != 0, "no parity at {logical}");
+        Ok(chunk.row(logical - chunk.start))
+    }
+
+    fn at(&self, logical: u64) -> Result<&Chunk> {
+        let within = |c: &&Chunk| (c.start..c.start + c.len).contains(&logical);
+        let chunk = self.0.iter().find(within);
+        chunk.with_context(|| format!("no chunk at {logical}"))
+    }
+
     /// Every copy of the byte at `logical`, in the order of mirrors.
     pub fn copies(&self, logical: u64) -> Result<Vec<Place>> {
-        for chunk in &self.0 {
-            if (chunk.start..chunk.start + chunk.len).contains(&logical) {
-                return chunk.copies(logical - chunk.start);
-            }
-        }
-        bail!("no chunk at {logical}")
+        let chunk = self.at(logical)?;
+        chunk.copies(logical - chunk.start)
     }
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Copies that are wrong and devices that fail: the reader gets the right data
-//! from another copy, or EIO if there is none; the module hands the read over
-//! and says why; what mainline repairs and counts, it still does.
+//! from another copy, or EIO if there is none. What mainline repairs and counts,
+//! the module does as well.
 
 use super::Case;
 use crate::buffer::BLOCK;
@@ -54,8 +54,8 @@ pub fn cases(_: &Env) -> Vec<Case> {
     cases
 }
 
-/// A device that is not there: what has a copy elsewhere is read there; what
-/// would have to be rebuilt is left to btrfs, and only that.
+/// A device that is not there: what has a copy elsewhere is read there; what has
+/// none is rebuilt.
 fn degraded(env: &Env, profile: &str) -> Result<()> {
     let mut fs = Fs::make(env, &Spec::new(profile, Csum::Crc32c))?;
     let mut file = Model::create(fs.path("file"))?;
@@ -80,12 +80,14 @@ fn degraded(env: &Env, profile: &str) -> Result<()> {
     if let Some(before) = before {
         let moved = Stats::read()?.since(&before);
         let parity = ["raid5", "raid6"].contains(&profile);
-        let declined = moved.get("declined");
         let good = moved.get("reads") > 0
-            && declined == moved.get("declined_io")
-            && (declined > 0) == parity;
+            && moved.get("declined") == 0
+            && (moved.get("rebuilt") > 0) == parity
+            && moved.get("lost") + moved.get("repaired") == 0;
         ensure!(good, "{moved}");
     }
+    let stats = device_stats(&fs)?;
+    ensure!(stats.is_empty(), "a missing device is blamed: {stats:?}");
     Ok(())
 }
 
@@ -152,7 +154,8 @@ fn damaged(
     };
     let at = format!("copy {bad} bad, reader of {reader}");
     let subject = Subject::open(env, file)?;
-    as_reader_of(copies, reader, || noticed(&subject, hit, "checksum")).context(at.clone())?;
+    as_reader_of(copies, reader, || noticed(&subject, hit, "csum_mismatches"))
+        .context(at.clone())?;
     drop(subject);
     let repaired = placed.sound(fs, file, BAD, bad as usize)?;
     ensure!(repaired == hit, "{at}: repaired: {repaired}");
@@ -162,29 +165,20 @@ fn damaged(
     })
 }
 
-/// Reads across the damage. The data is right; if the damage was met, the
-/// module handed the read over for `reason`.
-fn noticed(subject: &Subject<'_>, hit: bool, reason: &str) -> Result<()> {
+/// Reads across the damage. The data is right; if the damage was met, `counter`
+/// says so, and another copy was read.
+fn noticed(subject: &Subject<'_>, hit: bool, counter: &str) -> Result<()> {
     let request = across();
     let (outcome, moved) = subject.observe(&request)?;
     let verdict = outcome.verify(&request, subject.wanted(&request), false);
     subject.judge(&request, verdict)?;
     let Some(moved) = moved else { return Ok(()) };
     let at = subject.at(&request);
-    if !hit {
-        let good = moved.get("reads") == 1 && moved.get("declined") == 0;
-        ensure!(good, "{at}: sound copy, but not served: {moved}");
-        return Ok(());
-    }
-    let counter = match reason {
-        "checksum" => "csum_mismatches",
-        _ => "io_errors",
-    };
-    let good = moved.reasons() == [reason] && moved.get("reads") == 0 && moved.get(counter) > 0;
-    ensure!(
-        good,
-        "{at}: wanted declined_{reason} and {counter}: {moved}"
-    );
+    let served = moved.get("reads") == 1 && moved.get("declined") == 0;
+    ensure!(served, "{at}: not served: {moved}");
+    let met = [counter, "recovered"].map(|name| moved.get(name) > 0);
+    ensure!(met == [hit; 2], "{at}: meets damage: {hit}; {moved}");
+    ensure!(moved.get("lost") == 0, "{at}: {moved}");
     Ok(())
 }
 
@@ -199,17 +193,23 @@ fn hopeless(env: &Env, profile: &str) -> Result<()> {
     for reader in 0..copies as u32 {
         as_reader_of(copies as u32, reader, || {
             let request = across();
-            let (outcome, _) = subject.observe(&request)?;
-            let errno = outcome.result.err().and_then(|e| e.raw_os_error());
-            ensure!(
-                errno == Some(libc::EIO),
-                "{}: {errno:?}, wanted EIO",
-                subject.at(&request)
-            );
+            hopeless_read(&subject, &request)?;
             subject.read(&Request::pread(0, BAD.start * BLOCK))?;
             subject.read(&Request::pread((BAD.end * BLOCK) as u64, 30 * BLOCK))
         })?;
     }
+    Ok(())
+}
+
+/// A read of what no copy has ends with EIO, from whom it was asked for.
+fn hopeless_read(subject: &Subject<'_>, request: &Request) -> Result<()> {
+    let (outcome, moved) = subject.observe(request)?;
+    let at = subject.at(request);
+    let errno = outcome.result.err().and_then(|e| e.raw_os_error());
+    ensure!(errno == Some(libc::EIO), "{at}: {errno:?}, wanted EIO");
+    let Some(moved) = moved else { return Ok(()) };
+    let counted = moved.get("declined") == 0 && moved.get("lost") > 0;
+    ensure!(counted, "{at}: {moved}");
     Ok(())
 }
 
@@ -244,13 +244,13 @@ fn device_error(env: &Env, failing: Failing) -> Result<()> {
             Failing::Error => mapped.fail(&[(offset, len)])?,
             Failing::Dust => mapped.dust(offset, len)?,
         }
-        as_reader_of(2, 1 - copy, || noticed(&subject, false, "io"))?;
-        as_reader_of(2, copy, || noticed(&subject, true, "io"))?;
+        as_reader_of(2, 1 - copy, || noticed(&subject, false, "io_errors"))?;
+        as_reader_of(2, copy, || noticed(&subject, true, "io_errors"))?;
         if matches!(failing, Failing::Dust) {
             // What was repaired is written, and so can be read again.
             let whole = placed.sound(&fs, &file, BAD, copy as usize)?;
             ensure!(whole, "copy {copy} was not repaired");
-            as_reader_of(2, copy, || noticed(&subject, false, "io"))?;
+            as_reader_of(2, copy, || noticed(&subject, false, "io_errors"))?;
         }
         drop(subject);
         // Which device it was is not part of what is compared.
@@ -294,13 +294,7 @@ fn one_device(env: &Env, profile: &str) -> Result<()> {
         .collect();
     mapped.fail(&ranges)?;
     let request = across();
-    let (outcome, _) = subject.observe(&request)?;
-    let errno = outcome.result.err().and_then(|e| e.raw_os_error());
-    ensure!(
-        errno == Some(libc::EIO),
-        "{}: {errno:?}, wanted EIO",
-        subject.at(&request)
-    );
+    hopeless_read(&subject, &request)?;
     subject.read(&Request::pread(0, BAD.start * BLOCK))?;
     drop(subject);
     fs.umount()
