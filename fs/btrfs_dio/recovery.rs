@@ -45,6 +45,7 @@ use crate::{
             inode::DioCount,
             repair::tell_mismatch, //
         },
+        memalloc::NofsScope,
         patience::Patience,
         user_pages::UserPages, //
     },
@@ -216,8 +217,9 @@ pub(crate) fn recover(
     Ok(Outcome::Right)
 }
 
-/// Makes so many marks.
+/// Makes so many marks. With a hold on devices, too.
 fn marks(count: usize) -> Result<KVVec<Mark>, Stop> {
+    let _scope = NofsScope::enter();
     let mut marks = KVVec::with_capacity(count, GFP_KERNEL)?;
     for _ in 0..count {
         marks.push(Mark::new(), GFP_KERNEL)?;
@@ -432,11 +434,12 @@ impl Reader<'_> {
             let shape = ChunkMap::get(&watch, hold, block.logical).map(|map| map.shape());
             let shape = shape.map_err(Stop::from_mapping)?;
             if next == Next::Copy {
+                let copies = stripe::copies(&shape);
                 block.copy = match block.copy {
-                    last if last >= stripe::copies(&shape) => 1,
+                    last if last >= copies => 1,
                     other => other.saturating_add(1),
                 };
-                if block.copy == block.first {
+                if block.copy == block.first || block.first > copies {
                     block.state = State::Lost;
                     before = None;
                     continue;

@@ -11,7 +11,7 @@ static const char * const bdio_policies[] = {
 	[BDIO_POLICY_FS] = "fs",
 };
 
-static int bdio_policy = BDIO_POLICY_FS;
+static int bdio_policy = BDIO_POLICY_SPREAD;
 
 static int bdio_policy_set(const char *val, const struct kernel_param *kp)
 {
@@ -34,7 +34,7 @@ static const struct kernel_param_ops bdio_policy_ops = {
 };
 
 module_param_cb(read_policy, &bdio_policy_ops, NULL, 0644);
-MODULE_PARM_DESC(read_policy, "Which copy to read: fs (default), as the filesystem does, or spread");
+MODULE_PARM_DESC(read_policy, "Which copy to read: spread (default), that on the least busy device, or fs, as the filesystem does");
 
 int bdio_read_policy(void)
 {

@@ -4,6 +4,7 @@
 
 mod chaos;
 mod compressed;
+mod copies;
 mod declines;
 mod engines;
 mod eof;
@@ -64,7 +65,7 @@ pub struct Group {
 }
 
 /// Every group, in the order they are run.
-pub const GROUPS: [Group; 23] = [
+pub const GROUPS: [Group; 24] = [
     group("oracle", oracle::cases),
     group("matrix", matrix::cases),
     group("eof", eof::cases),
@@ -83,6 +84,7 @@ pub const GROUPS: [Group; 23] = [
     group("glance", glance::cases),
     group("declines", declines::cases),
     group("faults", faults::cases),
+    group("copies", copies::cases),
     group("mirror", mirror::cases),
     group("spread", spread::cases),
     group("races", races::cases),

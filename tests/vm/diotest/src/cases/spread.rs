@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 const MIB: usize = 1 << 20;
 
 /// The policy if nothing is said.
-const DEFAULT: &str = "fs";
+const DEFAULT: &str = "spread";
 
 /// Disks that take long, against what an emulated CPU takes for a read.
 const RANDOM: Pace = Pace {
