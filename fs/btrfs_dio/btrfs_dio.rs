@@ -20,7 +20,7 @@
 //! | [`checksum`]       | expected values looked up; computed and compared when data has arrived  |
 //! | [`checksum_cache`] | expected values that have been looked up, for who reads little at a time |
 //! | [`stripe`]         | logical address -> stripe of a chunk, and [`mirror`]: which copy        |
-//! | [`run`]            | fetches -> runs: what is read of a device in one go                     |
+//! | [`route`]          | fetches -> [`run`]s: what is read of a device in one go                 |
 //! | [`bio`]            | runs -> bios, submitted together                                        |
 //! | [`completion`]     | what makes data that has arrived the right data                         |
 //! | [`recovery`]       | what one copy cannot supply is read from another, or rebuilt            |
@@ -85,6 +85,7 @@ mod recovery;
 mod repair;
 mod request;
 mod resources;
+mod route;
 mod run;
 mod stats;
 mod stripe;

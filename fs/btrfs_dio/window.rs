@@ -18,8 +18,8 @@ use crate::{
     range::Range,
     recovery,
     resources::Resources,
+    route,
     run::{
-        self,
         Runs,
         Spots, //
     },
@@ -190,7 +190,7 @@ fn prepare_at_a_glance<'a>(
     if !plan.make_at_a_glance(resources, &glance, range)? {
         return Ok(None);
     }
-    run::find(&plan.fetches, glance.watch(), &hold, attempt, runs)?;
+    route::find(&plan.fetches, glance.watch(), &hold, attempt, runs)?;
     if !glance.is_current() {
         return Ok(None);
     }
@@ -278,7 +278,7 @@ fn learn<'a>(
     runs.reset(&plan.fetches, patience.gfp())?;
     // After the checksums: with a hold on the devices no metadata may be read.
     let hold = DeviceHold::take(inode.inode().fs(), patience).map_err(Stop::from_mapping)?;
-    run::find(&plan.fetches, &Watch::new(), &hold, attempt, runs)?;
+    route::find(&plan.fetches, &Watch::new(), &hold, attempt, runs)?;
     Ok(Some(hold))
 }
 
