@@ -34,7 +34,7 @@ const MOST_STEPS: usize = bindings::BTRFS_MAX_BLOCKSIZE as usize / PAGE_SIZE;
 ///
 /// # Invariants
 ///
-/// `bdio_write_begin()` has been called for `fs`, by this task, and `bdio_write_end()` has not.
+/// `bdio_write_begin()` has succeeded for `fs`, in this task, and `bdio_write_end()` is still due.
 pub(crate) struct Writable<'a> {
     fs: FsInfo<'a>,
 }
@@ -43,8 +43,11 @@ impl<'a> Writable<'a> {
     /// Takes leave, if it is given at once. Task context; does not sleep.
     pub(crate) fn take(fs: FsInfo<'a>) -> Option<Self> {
         // SAFETY: The filesystem is mounted.
-        // INVARIANT: Called just now.
-        unsafe { bindings::bdio_write_begin(fs.as_raw()) }.then_some(Self { fs })
+        if !unsafe { bindings::bdio_write_begin(fs.as_raw()) } {
+            return None;
+        }
+        // INVARIANT: Called just now, with success.
+        Some(Self { fs })
     }
 }
 
