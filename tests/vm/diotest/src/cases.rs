@@ -24,6 +24,7 @@ mod scribble;
 mod spread;
 mod subblock;
 mod trace;
+mod trouble;
 mod unload;
 mod vectored;
 
@@ -65,7 +66,7 @@ pub struct Group {
 }
 
 /// Every group, in the order they are run.
-pub const GROUPS: [Group; 24] = [
+pub const GROUPS: [Group; 25] = [
     group("oracle", oracle::cases),
     group("matrix", matrix::cases),
     group("eof", eof::cases),
@@ -85,6 +86,7 @@ pub const GROUPS: [Group; 24] = [
     group("declines", declines::cases),
     group("faults", faults::cases),
     group("copies", copies::cases),
+    group("trouble", trouble::cases),
     group("mirror", mirror::cases),
     group("spread", spread::cases),
     group("races", races::cases),

@@ -125,12 +125,37 @@ impl Mapped {
         self.load(&self.linear(0, self.sectors))
     }
 
+    /// From now on, all works for some seconds, and nothing for some, in turns.
+    pub fn flakey(&self, up: u32, down: u32) -> Result<()> {
+        let (sectors, below) = (self.sectors, self.below.display());
+        self.load(&format!("0 {sectors} flakey {below} 0 {up} {down}"))
+    }
+
+    /// From now on, of reads so many in a hundred have a wrong byte in them.
+    pub fn corrupt(&self, percent: u32) -> Result<()> {
+        let (sectors, below) = (self.sectors, self.below.display());
+        let chance = percent * 10_000_000;
+        self.load(&format!(
+            "0 {sectors} flakey {below} 0 0 1 2 random_read_corrupt {chance}"
+        ))
+    }
+
     /// From now on, reads of these bytes fail until they are written.
     pub fn dust(&self, offset: u64, len: u64) -> Result<()> {
-        let table = format!("0 {} dust {} 0 512", self.sectors, self.below.display());
-        self.load(&table)?;
-        for sector in offset / 512..(offset + len) / 512 {
-            dmsetup(["message", &self.name, "0", &format!("addbadblock {sector}")])?;
+        self.dust_by(512, offset / 512..(offset + len) / 512)
+    }
+
+    /// From now on, reads of these blocks fail until they are written.
+    pub fn dusty(&self, offsets: &[u64]) -> Result<()> {
+        let block = BLOCK as u64;
+        self.dust_by(block, offsets.iter().map(|offset| offset / block))
+    }
+
+    fn dust_by(&self, size: u64, blocks: impl Iterator<Item = u64>) -> Result<()> {
+        let (sectors, below) = (self.sectors, self.below.display());
+        self.load(&format!("0 {sectors} dust {below} 0 {size}"))?;
+        for block in blocks {
+            dmsetup(["message", &self.name, "0", &format!("addbadblock {block}")])?;
         }
         dmsetup(["message", &self.name, "0", "enable"]).map(drop)
     }
