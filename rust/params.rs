@@ -13,6 +13,12 @@ pub(crate) enum ReadPolicy {
     Fs,
 }
 
+/// Returns after how many milliseconds another copy is to be asked, too; 0 for never. Any context.
+pub(crate) fn slow_copy_ms() -> u32 {
+    // SAFETY: A question without conditions.
+    unsafe { bindings::bdio_slow_copy_ms() }
+}
+
 /// Returns the policy as of now. Any context.
 pub(crate) fn read_policy() -> ReadPolicy {
     // SAFETY: A question without conditions.

@@ -14,6 +14,7 @@ use super::{
             SharedInode, //
         },
     },
+    file::OpenFile,
     user_pages::{
         clamp_errno,
         UserPages, //
@@ -87,6 +88,12 @@ impl<'a> DirectRead<'a> {
             detached: false,
             _not_send: NotThreadSafe,
         }
+    }
+
+    /// Keeps the file of the read open.
+    pub(crate) fn file(&self) -> Option<OpenFile> {
+        // SAFETY: By the type invariants the iocb is live, and has a file. A reference is returned.
+        unsafe { OpenFile::from_raw(bindings::bdio_get_file(self.iocb.as_ptr())) }
     }
 
     /// Returns the inode that is read.

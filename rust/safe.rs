@@ -6,12 +6,14 @@
 //! either owns what it names or borrows it for a lifetime; what may be done only under a lock is a
 //! method of that lock's guard, or takes the guard as an argument.
 
+pub(crate) mod bell;
 pub(crate) mod block;
 pub(crate) mod btrfs;
 pub(crate) mod counters;
 pub(crate) mod debugfs;
 pub(crate) mod decode;
 pub(crate) mod drain;
+pub(crate) mod file;
 pub(crate) mod hash;
 pub(crate) mod layout;
 pub(crate) mod memalloc;

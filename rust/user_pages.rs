@@ -52,6 +52,20 @@ unsafe impl Send for UserPages<'_> {}
 unsafe impl Sync for UserPages<'_> {}
 
 impl<'r> UserPages<'r> {
+    /// Takes nothing.
+    pub(crate) fn none() -> Self {
+        // INVARIANT: No vectors, of no length.
+        Self {
+            few: [kbindings::bio_vec::default(); FEW],
+            many: None,
+            nr: 0,
+            len: 0,
+            pinned: false,
+            clean: false,
+            _read: PhantomData,
+        }
+    }
+
     /// Takes the next `want` bytes of the buffer of `read`, or fails.
     ///
     /// Fails with `EFAULT` if the memory is not there or not fit for a device to write to, with

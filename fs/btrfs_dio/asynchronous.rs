@@ -24,6 +24,7 @@ use crate::{
         Outcome, //
     },
     error::Stop,
+    hedge,
     plan::Plan,
     range::Range,
     resources::Resources,
@@ -81,6 +82,8 @@ struct InFlight {
     spots: Spots,
     /// What became of it, if that was known before it was submitted.
     outcome: Option<Outcome>,
+    /// Whether all of it is read on.
+    hedged: bool,
     /// How much has been read, if the rest is read on.
     done: usize,
 }
@@ -106,6 +109,7 @@ pub(crate) fn issue<'r>(
             placement: Placement::Direct,
             spots: Spots::new(),
             outcome: None,
+            hedged: false,
             done: 0,
         }),
         manner.patience.gfp(),
@@ -115,12 +119,17 @@ pub(crate) fn issue<'r>(
     // Not to be dropped in an interrupt: they keep the block devices.
     let mut runs = Runs::new();
     let count = inode.count();
-    let (ready, outcome) =
+    let hedged = hedge::wanted(read).is_some();
+    let (ready, outcome) = if hedged {
+        // A worker reads it as somebody who waits does.
+        (window::nothing(count, manner)?, None)
+    } else {
         match window::prepare(resources, count, range, &mut attempt, plan, &mut runs) {
             // The worker sees to it, as if it had failed.
             Err(Stop::Absent) => (window::nothing(count, manner)?, Some(Outcome::Failed)),
             prepared => (prepared?, None),
-        };
+        }
+    };
     let Some(hold) = ready.hold else {
         if plan.range != *range {
             // There is more than fits into a window, though nothing needs a device.
@@ -136,6 +145,7 @@ pub(crate) fn issue<'r>(
     ticket.cargo().read = Some(read);
     ticket.cargo().placement = attempt.placement;
     ticket.cargo().spots = runs.spots();
+    ticket.cargo().hedged = hedged;
     if outcome.is_some() {
         ticket.cargo().outcome = outcome;
         ticket.cargo().plan = Plan::new(range);
@@ -160,7 +170,7 @@ impl Cargo for InFlight {
 
     fn touch_down(&mut self, _resources: &Resources, status: Result) -> bool {
         let whole = self.plan.range == self.range;
-        let early = status.is_err() || self.outcome.is_some();
+        let early = status.is_err() || self.outcome.is_some() || self.hedged;
         if early || !whole || !self.plan.is_light() {
             return false;
         }
@@ -184,7 +194,11 @@ impl Cargo for InFlight {
     }
 
     fn land(&mut self, resources: &Resources, status: Result) -> bool {
-        let done = self.finish(resources, status);
+        let done = if self.hedged {
+            Ok(0)
+        } else {
+            self.finish(resources, status)
+        };
         // What it holds is of the filesystem, which the read keeps.
         self.plan = Plan::new(&self.range);
         let result = match done {

@@ -14,6 +14,7 @@
 //! | [`request`]        | the read as a whole: size, write-back, windows, its one result          |
 //! | [`asynchronous`]   | a read whose caller does not wait: issued, landed, completed            |
 //! | [`window`]         | one window: lock, plan, submit, wait, finish, or try again              |
+//! | [`hedge`]          | one window, if a slow copy is not to be waited for alone                |
 //! | [`extents`]        | which extents the window has, under the lock of its range               |
 //! | [`plan`]           | [`range`] of the file -> segments, by kind of extent                    |
 //! | [`fetch`]          | what is read from devices, into what memory; [`budget`] of ours         |
@@ -75,6 +76,7 @@ mod error;
 mod extents;
 mod fetch;
 mod few;
+mod hedge;
 mod hole;
 mod hook;
 mod inline;

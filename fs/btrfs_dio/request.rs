@@ -23,6 +23,7 @@ use crate::{
         Reason,
         Stop, //
     },
+    hedge,
     range::Range,
     resources::Resources,
     safe::{
@@ -115,6 +116,10 @@ pub(crate) fn serve(
         let range = Range::new(pos, total.min(first.len()), first.len(), block)?;
         return asynchronous::issue(resources, read, shared, &range, first, &manner);
     }
+    let hedge = hedge::Hedge::of(read);
+    if hedge.is_some() && manner.patience == Patience::Nowait {
+        return Err(Stop::WouldWait);
+    }
     let mut ahead = Some(first);
     let mut done = 0usize;
     while done < total {
@@ -140,7 +145,12 @@ pub(crate) fn serve(
                 block,
             )?
             .at(within);
-            let read = window::read(resources, shared.count(), &range, &pages, &manner)?;
+            let read = match &hedge {
+                Some(hedge) => {
+                    hedge::read(resources, hedge, shared.count(), &range, &pages, &manner)?
+                }
+                None => window::read(resources, shared.count(), &range, &pages, &manner)?,
+            };
             within = within.saturating_add(read);
         }
         done = done.saturating_add(within);

@@ -144,7 +144,9 @@ impl<'h> Finder<'h, '_> {
                 _ => all,
             };
             if room > 0 {
-                let len = all.min(room);
+                // What is in one stripe stays together: it is short.
+                let striped = map.shape().profile == Profile::Raid10;
+                let len = if striped { all } else { all.min(room) };
                 self.runs.extend(nr, memory, len)?;
                 let run = self.runs.as_slice().get(nr);
                 return self.fits(run, memory).then_some(len).ok_or(Stop::Misfit);
@@ -231,10 +233,18 @@ impl<'h> Finder<'h, '_> {
         recent.find_map(|(nr, run)| {
             let copy = copies().filter_map(|n| nth(map, place, n));
             let mut same = copy.filter(|stripe| {
-                stripe.device.id() == run.id && Some(stripe.physical) == run.end()
+                stripe.device.id() == run.id
+                    && Some(stripe.physical) == run.end()
+                    && !self.is_slow(stripe)
             });
             same.next().map(|_| nr)
         })
+    }
+
+    /// Returns whether this has been asked already, and takes its time.
+    fn is_slow(&self, stripe: &Stripe<'h>) -> bool {
+        let slow = &self.attempt.slow;
+        !slow.is_empty() && slow.from(stripe.device.id(), stripe.physical).is_some()
     }
 
     /// Returns whether there is a copy on a device that has nothing to do.
@@ -272,7 +282,7 @@ impl<'h> Finder<'h, '_> {
         if !stripe.device.is_present() {
             return Candidate::Missing;
         }
-        if stripe.device.is_avoided(self.hold) {
+        if stripe.device.is_avoided(self.hold) || self.is_slow(&stripe) {
             return Candidate::Avoided;
         }
         let in_flight = match self.policy {

@@ -112,6 +112,12 @@ impl Runs {
         }
     }
 
+    /// Returns whether any of them is at none of these spots. Any context.
+    pub(crate) fn leave(&self, spots: &Spots) -> bool {
+        let mut runs = self.runs.as_slice().iter();
+        runs.any(|run| spots.from(run.id, run.physical).is_none())
+    }
+
     /// Empties the list, and makes room for what a window fetches.
     pub(crate) fn reset(&mut self, fetches: &Fetches, gfp: Flags) -> Result<(), Stop> {
         let spans = fetches.list().iter().fold(0u64, |sum, fetch| {

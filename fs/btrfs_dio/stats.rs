@@ -65,6 +65,8 @@ pub(crate) enum Counter {
     Unrepaired,
     /// Blocks that no copy could supply.
     Lost,
+    /// Windows for which another copy was asked, too, as the first one was slow.
+    Hedged,
     /// Parts of compressed extents that had been decompressed before, and kept.
     CacheHits,
     /// Such parts that had not been.
@@ -80,7 +82,7 @@ pub(crate) enum Counter {
 }
 
 /// All counters, in the order they are shown in; the position of each is its number.
-const COUNTERS: [(Counter, &str); 35] = [
+const COUNTERS: [(Counter, &str); 36] = [
     (Counter::Reads, "reads"),
     (Counter::Bytes, "bytes"),
     (Counter::Queued, "queued"),
@@ -101,6 +103,7 @@ const COUNTERS: [(Counter, &str); 35] = [
     (Counter::Repaired, "repaired"),
     (Counter::Unrepaired, "unrepaired"),
     (Counter::Lost, "lost"),
+    (Counter::Hedged, "hedged"),
     (Counter::CacheHits, "cache_hits"),
     (Counter::CacheMisses, "cache_misses"),
     (Counter::ChecksumHits, "csum_cache_hits"),
@@ -119,7 +122,7 @@ const COUNTERS: [(Counter, &str); 35] = [
 ];
 
 /// The number of the first counter of reads left to btrfs.
-const FIRST_DECLINED: u32 = 25;
+const FIRST_DECLINED: u32 = 26;
 
 const _: () = assert!(COUNTERS.len() <= counters::COUNT as usize);
 
@@ -147,11 +150,12 @@ impl Counter {
             Self::Repaired => 17,
             Self::Unrepaired => 18,
             Self::Lost => 19,
-            Self::CacheHits => 20,
-            Self::CacheMisses => 21,
-            Self::ChecksumHits => 22,
-            Self::ChecksumMisses => 23,
-            Self::Unlocked => 24,
+            Self::Hedged => 20,
+            Self::CacheHits => 21,
+            Self::CacheMisses => 22,
+            Self::ChecksumHits => 23,
+            Self::ChecksumMisses => 24,
+            Self::Unlocked => 25,
             // CAST: The position of the variant, declared in the order of the table.
             Self::Declined(reason) => FIRST_DECLINED + reason as u32,
         }

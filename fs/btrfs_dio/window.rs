@@ -92,6 +92,8 @@ pub(crate) struct Attempt {
     pub(crate) share: Option<Share>,
     /// The spots to read again, if they are to be the same ones.
     pub(crate) spots: Spots,
+    /// Spots that have been asked, and are slow to answer.
+    pub(crate) slow: Spots,
     /// What the attempt before came to, if that was because a copy seemed to be bad, or is missing.
     pub(crate) failed: Option<Outcome>,
 }
@@ -104,6 +106,7 @@ impl Attempt {
             placement: Placement::Direct,
             share: None,
             spots: Spots::new(),
+            slow: Spots::new(),
             failed: None,
         }
     }
@@ -282,11 +285,16 @@ fn learn<'a>(
     Ok(Some(hold))
 }
 
+/// Takes a hold on devices for a window of which nothing is read from them, so that it can be launched
+/// all the same. Sleeps, unless the manner forbids it.
+pub(crate) fn hold<'a>(inode: &DioCount<'a>, manner: &Manner) -> Result<DeviceHold<'a>, Stop> {
+    DeviceHold::take(inode.inode().fs(), manner.patience).map_err(Stop::from_mapping)
+}
+
 /// Returns what it takes to submit nothing. Sleeps, unless the manner forbids it.
 pub(crate) fn nothing<'a>(inode: &DioCount<'a>, manner: &Manner) -> Result<Ready<'a>, Stop> {
-    let hold = DeviceHold::take(inode.inode().fs(), manner.patience);
     Ok(Ready {
-        hold: Some(hold.map_err(Stop::from_mapping)?),
+        hold: Some(hold(inode, manner)?),
         writers: WriterLock::none(inode),
     })
 }

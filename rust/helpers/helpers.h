@@ -20,6 +20,7 @@ struct btrfs_ordered_extent;
 struct dentry;
 struct extent_buffer;
 struct extent_map;
+struct file;
 struct inode;
 struct iov_iter;
 struct iovec;
@@ -47,6 +48,9 @@ struct btrfs_file_extent_item *bdio_file_extent(const struct extent_buffer *leaf
 						int slot);
 u32 bdio_item_size(const struct extent_buffer *leaf, int slot);
 
+/* file.c */
+struct file *bdio_get_file(const struct kiocb *iocb);
+
 /* repair.c */
 bool bdio_write_begin(struct btrfs_fs_info *fs_info);
 void bdio_write_end(struct btrfs_fs_info *fs_info);
@@ -65,6 +69,7 @@ void bdio_bio_set_vecs(struct bio *bio, const struct bio_vec *vecs,
 #define BDIO_POLICY_SPREAD	0
 #define BDIO_POLICY_FS		1
 int bdio_read_policy(void);
+unsigned int bdio_slow_copy_ms(void);
 
 /* counters.c */
 #define BDIO_COUNTERS	64

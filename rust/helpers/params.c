@@ -36,6 +36,16 @@ static const struct kernel_param_ops bdio_policy_ops = {
 module_param_cb(read_policy, &bdio_policy_ops, NULL, 0644);
 MODULE_PARM_DESC(read_policy, "Which copy to read: spread (default), that on the least busy device, or fs, as the filesystem does");
 
+static unsigned int bdio_slow_copy;
+
+module_param_named(slow_copy_ms, bdio_slow_copy, uint, 0644);
+MODULE_PARM_DESC(slow_copy_ms, "After how many milliseconds to ask another copy, too; 0 (default) for never");
+
+unsigned int bdio_slow_copy_ms(void)
+{
+	return READ_ONCE(bdio_slow_copy);
+}
+
 int bdio_read_policy(void)
 {
 	return READ_ONCE(bdio_policy);

@@ -117,4 +117,25 @@ mod tests {
             assert_eq!(cut.map(|cut| cut.len), Ok(len.min(12288)));
         }
     }
+    /// What is left begins where the caller has got to, in the file and in memory.
+    #[test]
+    fn what_is_left_of_a_window() {
+        let range = Range::new(512, 10000, 11000, BLOCK).map(|range| range.at(100));
+        // (done, start, head, valid, room, base)
+        for (done, start, head, valid, room, base) in [
+            (0, 0, 512, 10000, 11000, 100),
+            (3583, 0, 4095, 6417, 7417, 3683),
+            (3584, 4096, 0, 6416, 7416, 3684),
+            (9999, 8192, 2319, 1, 1001, 10099),
+        ] {
+            let rest = range.and_then(|range| range.from(done));
+            assert_eq!(rest.map(|r| (r.start, r.head)), Ok((start, head)));
+            assert_eq!(rest.map(|r| (r.valid, r.room)), Ok((valid, room)));
+            assert_eq!(rest.map(|r| r.base), Ok(base));
+        }
+        for done in [10000, 10001, usize::MAX] {
+            let rest = range.and_then(|range| range.from(done));
+            assert_eq!(rest, Err(Reason::Unaligned));
+        }
+    }
 }

@@ -13,8 +13,11 @@ mod tests {
             Shape, //
         },
         stripe::{
+            copies,
             place,
-            Place, //
+            way,
+            Place,
+            Way, //
         },
     };
 
@@ -142,6 +145,49 @@ mod tests {
             }
             assert_eq!(filled.iter().sum::<u64>(), len);
         }
+    }
+
+    /// How many copies there are, and how each is read; what is beyond them is not.
+    #[test]
+    fn ways_to_read() {
+        // (profile, stripes, sub-stripes, copies, the first one's stripe and how many are read
+        // where they are)
+        let table = [
+            (Profile::Single, 1, 1, 1, 0, 1),
+            (Profile::Dup, 2, 1, 2, 0, 2),
+            (Profile::Raid0, 3, 1, 1, 1, 1),
+            (Profile::Raid1, 2, 1, 2, 0, 2),
+            (Profile::Raid1, 4, 1, 4, 0, 4),
+            (Profile::Raid10, 4, 2, 2, 2, 2),
+            (Profile::Raid5, 3, 1, 2, 1, 1),
+            (Profile::Raid6, 4, 1, 4, 1, 1),
+            (Profile::Raid6, 9, 1, 9, 1, 1),
+        ];
+        for (profile, stripes, sub_stripes, all, first, direct) in table {
+            let shape = shape(profile, stripes, sub_stripes);
+            assert_eq!(copies(&shape), all);
+            // In the second stripe of data, where there is one.
+            let place = place(&shape, START + K64 + 4096, 4096);
+            let place = place.unwrap_or(Place {
+                first: u32::MAX,
+                copies: 0,
+                offset: 0,
+                len: 0,
+            });
+            assert_eq!(place.first, first);
+            assert_eq!(way(&shape, &place, 0), None);
+            for copy in 1..=all {
+                let wanted = if copy <= direct {
+                    Way::Stripe(first + copy - 1)
+                } else {
+                    Way::Rebuilt
+                };
+                assert_eq!(way(&shape, &place, copy), Some(wanted));
+            }
+            assert_eq!(way(&shape, &place, all + 1), None);
+            assert_eq!(way(&shape, &place, u32::MAX), None);
+        }
+        assert_eq!(copies(&shape(Profile::Unknown, 4, 2)), 1);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod eof;
 mod faults;
 mod fio;
 mod glance;
+mod hedge;
 mod hostile;
 mod large;
 mod lifetime;
@@ -66,7 +67,7 @@ pub struct Group {
 }
 
 /// Every group, in the order they are run.
-pub const GROUPS: [Group; 25] = [
+pub const GROUPS: [Group; 26] = [
     group("oracle", oracle::cases),
     group("matrix", matrix::cases),
     group("eof", eof::cases),
@@ -87,6 +88,7 @@ pub const GROUPS: [Group; 25] = [
     group("faults", faults::cases),
     group("copies", copies::cases),
     group("trouble", trouble::cases),
+    group("hedge", hedge::cases),
     group("mirror", mirror::cases),
     group("spread", spread::cases),
     group("races", races::cases),

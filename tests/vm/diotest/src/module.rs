@@ -6,7 +6,7 @@ use crate::env::{Env, skip};
 use crate::{stats, sys};
 use anyhow::{Context, Result, ensure};
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Name of the module.
@@ -67,21 +67,61 @@ pub fn restore(env: &Env) {
     }
 }
 
+/// A parameter that can be set at any time. What it was before is put back on drop.
+pub struct Parameter {
+    path: PathBuf,
+    before: Option<String>,
+}
+
+impl Parameter {
+    /// Sets it, if there is a module.
+    pub fn set(env: &Env, name: &str, value: &str) -> Result<Self> {
+        let path = Path::new("/sys/module")
+            .join(NAME)
+            .join("parameters")
+            .join(name);
+        let mut parameter = Self { path, before: None };
+        if env.module {
+            parameter.before = Some(parameter.get()?);
+            parameter.put(value)?;
+        }
+        Ok(parameter)
+    }
+
+    fn get(&self) -> Result<String> {
+        let text = std::fs::read_to_string(&self.path);
+        let text = text.with_context(|| self.path.display().to_string())?;
+        Ok(text.trim_end().to_owned())
+    }
+
+    fn put(&self, value: &str) -> Result<()> {
+        let put = std::fs::write(&self.path, value);
+        put.with_context(|| format!("{value} to {}", self.path.display()))
+    }
+}
+
+impl Drop for Parameter {
+    fn drop(&mut self) {
+        // A case that unloads the module loses it.
+        let Some(before) = self.before.take().filter(|_| loaded()) else {
+            return;
+        };
+        if let Err(error) = self.put(&before) {
+            eprintln!("# {error:#}");
+        }
+    }
+}
+
 /// The parameter that says which copy is read.
 const POLICY: &str = "/sys/module/btrfs_dio/parameters/read_policy";
 
 /// By which rule copies are chosen. What it was before is put back on drop.
-pub struct Policy(Option<String>);
+pub struct Policy(#[expect(dead_code, reason = "for its drop")] Parameter);
 
 impl Policy {
     /// Sets it. Without a module, mainline has its own.
     pub fn set(env: &Env, name: &str) -> Result<Self> {
-        if !env.module {
-            return Ok(Self(None));
-        }
-        let before = Self::get()?;
-        Self::put(name).with_context(|| format!("{name} to {POLICY}"))?;
-        Ok(Self(Some(before)))
+        Parameter::set(env, "read_policy", name).map(Self)
     }
 
     /// btrfs's own, by the pid of the reader.
@@ -99,17 +139,5 @@ impl Policy {
     /// Sets it, for good.
     pub fn put(name: &str) -> std::io::Result<()> {
         std::fs::write(POLICY, name)
-    }
-}
-
-impl Drop for Policy {
-    fn drop(&mut self) {
-        // A case that unloads the module loses it.
-        let Some(before) = self.0.take().filter(|_| loaded()) else {
-            return;
-        };
-        if let Err(error) = Self::put(&before) {
-            eprintln!("# {before} to {POLICY}: {error}");
-        }
     }
 }

@@ -41,6 +41,11 @@ pub fn cases(_: &Env) -> Vec<Case> {
             }));
         }
     }
+    for (profile, bad) in [("raid5", 2), ("raid6", 3)] {
+        cases.push(Case::new(format!("hopeless-{profile}"), move |env| {
+            hopeless(env, profile, bad)
+        }));
+    }
     for profile in ["raid1", "dup", "raid1c3", "raid5", "raid6"] {
         cases.push(Case::new(format!("told-{profile}"), move |env| {
             told(env, profile)
@@ -266,6 +271,42 @@ fn one(
     fs.btrfs(["scrub", "start", "-B"])?;
     let status = fs.btrfs(["scrub", "status"])?;
     ensure!(status.contains("no errors found"), "scrub: {status}");
+    Ok(())
+}
+
+/// More of a row is bad than parity makes up for: EIO for what includes it, from
+/// whom it was asked for, and nothing is written.
+fn hopeless(env: &Env, profile: &str, bad: usize) -> Result<()> {
+    let (mut fs, model) = file(env, fs::by_name(profile), Csum::Crc32c, None)?;
+    let all = stored(&fs, &model.path)?;
+    let nr = 7;
+    fs.umount()?;
+    for place in &all[nr].places[..bad] {
+        device::write_block(&fs, place, &[JUNK; BLOCK])?;
+    }
+    fs.mount()?;
+    let direct = model::open_direct(&model.path)?;
+    let before = Stats::look(env)?;
+    for via in [Via::Pread, Via::Async(Engine::Uring)] {
+        let request = Request::pread(0, 16 * BLOCK).via(via);
+        let errno = request.perform(&direct)?.result.err();
+        let errno = errno.and_then(|e| e.raw_os_error());
+        ensure!(errno == Some(libc::EIO), "{request}: {errno:?}, wanted EIO");
+        let request = Request::pread(0, nr * BLOCK).via(via);
+        let verdict = request
+            .perform(&direct)?
+            .verify(&request, &model.data[..nr * BLOCK], true);
+        verdict.map_err(|why| anyhow!("{request}: {why}"))?;
+    }
+    if let Some(before) = before {
+        let moved = Stats::read()?.since(&before);
+        let good = moved.get("lost") == 2 && moved.get("repaired") + moved.get("declined") == 0;
+        ensure!(good, "{moved}");
+    }
+    for place in &all[nr].places[..bad] {
+        let found = device::read_block(&fs, place)?;
+        ensure!(found == [JUNK; BLOCK], "{place:?} was written");
+    }
     Ok(())
 }
 

@@ -37,7 +37,7 @@ pub fn cases(_: &Env) -> Vec<Case> {
         let spec = Spec::new(profile, csum);
         cases.push(Case::new(name, move |env| corrupt_copy(env, &spec)));
     }
-    for profile in ["single", "raid1", "dup"] {
+    for profile in ["single", "raid1", "dup", "raid1c4", "raid10", "raid0"] {
         let name = format!("hopeless-{profile}");
         cases.push(Case::new(name, move |env| hopeless(env, profile)));
     }

@@ -41,6 +41,7 @@ pub fn cases(_: &Env) -> Vec<Case> {
         Case::new("drop_caches", drop_caches),
         Case::new("balance", |env| balance(env, Csum::Crc32c)),
         Case::new("replace", replace),
+        Case::new("add_and_remove", add_and_remove),
         Case::new("scrub", scrub),
         // Without checksums only the extent map tells that space was given away.
         Case::new("nodatasum_truncate", |env| truncate(env, Csum::NoDataSum)),
@@ -353,6 +354,26 @@ fn replace(env: &Env) -> Result<()> {
     })?;
     drop(file);
     fs.devices = vec![disks[0].clone(), disks[current].clone()];
+    race::settle(&mut fs, &arena)
+}
+
+/// One device added, another one removed, and what is on it moved away.
+fn add_and_remove(env: &Env) -> Result<()> {
+    let disks = env.take(3)?.to_vec();
+    let mut fs = Fs::make(env, &Spec::new("raid1", Csum::Crc32c))?;
+    let arena = Arena::create(fs.path("raced"), BLOCKS)?;
+    let (mut spare, mut leaves) = (2, 1);
+    let file = arena.file()?;
+    race::run(env, &arena, 2 * SECONDS, |_, rng| {
+        write_some(&arena, &file, rng)?;
+        fs.btrfs(["device", "add", "-f", fs::path(&disks[spare])])?;
+        write_some(&arena, &file, rng)?;
+        fs.btrfs(["device", "remove", fs::path(&disks[leaves])])?;
+        std::mem::swap(&mut spare, &mut leaves);
+        Ok(())
+    })?;
+    drop(file);
+    fs.devices = vec![disks[0].clone(), disks[leaves].clone()];
     race::settle(&mut fs, &arena)
 }
 

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A bell that one task waits for, and that is rung as often as others have something for it.
+//!
+//! C header: [`include/linux/completion.h`](srctree/include/linux/completion.h)
+
+use kernel::{
+    bindings,
+    prelude::*,
+    time::Jiffies,
+    types::Opaque, //
+};
+
+/// A bell.
+///
+/// # Invariants
+///
+/// `rung` is initialised.
+#[pin_data]
+pub(crate) struct Bell {
+    #[pin]
+    rung: Opaque<bindings::completion>,
+}
+
+// SAFETY: A completion may be used by any task.
+unsafe impl Send for Bell {}
+// SAFETY: As above.
+unsafe impl Sync for Bell {}
+
+/// How long to sleep before looking again, in seconds: below what the watchdog of hung tasks minds.
+const SLICE_SECONDS: usize = 30;
+
+impl Bell {
+    /// Makes a bell that has not been rung.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            // INVARIANT: Initialised here.
+            rung <- Opaque::ffi_init(|rung: *mut bindings::completion| {
+                // SAFETY: Memory for a completion.
+                unsafe { bindings::init_completion(rung) }
+            }),
+        })
+    }
+
+    /// Rings it once. Any context.
+    pub(crate) fn ring(&self) {
+        // SAFETY: By the type invariants.
+        unsafe { bindings::complete(self.rung.get()) }
+    }
+
+    /// Waits until it has been rung once more than it has been waited for, as for a device, and
+    /// returns whether it has been: not for longer than `most`, if that is given. Sleeps.
+    pub(crate) fn wait(&self, most: Option<Jiffies>) -> bool {
+        let slice = SLICE_SECONDS.saturating_mul(bindings::HZ as usize);
+        loop {
+            let time = most.map_or(slice, |most| most);
+            // SAFETY: By the type invariants.
+            let left = unsafe { bindings::wait_for_completion_io_timeout(self.rung.get(), time) };
+            if left != 0 || most.is_some() {
+                return left != 0;
+            }
+        }
+    }
+}

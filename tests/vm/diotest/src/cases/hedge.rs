@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A copy that is slow to answer: another one is asked, too, and nobody waits for
+//! the slow one any more, whatever it writes later.
+
+use super::Case;
+use crate::aio::Engine;
+use crate::buffer::BLOCK;
+use crate::device::Mapped;
+use crate::env::{Env, skip};
+use crate::fs::{Csum, Fs};
+use crate::model::{self, Model};
+use crate::module::{self, Parameter, Policy};
+use crate::packed;
+use crate::read::{Request, Via};
+use crate::stats::Stats;
+use anyhow::{Result, anyhow, ensure};
+use std::time::{Duration, Instant};
+
+/// How long the slow device takes, and after how long another one is asked.
+const SLOW: u32 = 6000;
+const AFTER: &str = "150";
+/// What a read may take that does not wait for the slow device.
+const MOST: Duration = Duration::from_millis(SLOW as u64 - 1500);
+const SIZE: usize = 1 << 20;
+
+pub fn cases(_: &Env) -> Vec<Case> {
+    let mut cases = vec![Case::new("off", off)];
+    for via in [
+        Via::Pread,
+        Via::Async(Engine::Libaio),
+        Via::Async(Engine::Uring),
+    ] {
+        let name = format!("{via:?}").to_lowercase().replace(['(', ')'], "_");
+        cases.push(Case::new(
+            format!("on-{}", name.trim_end_matches('_')),
+            move |env| on(env, via),
+        ));
+    }
+    cases.push(Case::new("unload", unload));
+    cases.push(Case::new("fast", fast));
+    cases
+}
+
+/// Two legs, the second of which is slow, and a file of plain extents and a
+/// compressed one. Nothing of them is in memory but the metadata.
+struct Slow {
+    files: [Model; 2],
+    fs: Fs,
+    mapped: Mapped,
+}
+
+impl Slow {
+    fn make(env: &Env) -> Result<Self> {
+        if !env.module {
+            return Err(skip("nobody asks another copy"));
+        }
+        let disks = env.take(2)?.to_vec();
+        let mapped = Mapped::new("diotest", &disks[1])?;
+        let devices = vec![disks[0].clone(), mapped.path()];
+        let fs = Fs::make_on(env, &packed::spec("raid1", Csum::Crc32c, "zstd"), devices)?;
+        let mut plain = Model::create(fs.path("plain"))?;
+        plain.write_random(&mut env.rng(0), 0, SIZE)?;
+        let mut compressed = Model::create(fs.path("compressed"))?;
+        compressed.write(0, &model::uneven(&mut env.rng(1), SIZE))?;
+        let slow = Self {
+            files: [plain, compressed],
+            fs,
+            mapped,
+        };
+        for file in &slow.files {
+            file.sync()?;
+            let request = Request::pread(0, SIZE);
+            slow.read(file, &request)?;
+        }
+        slow.mapped.delay(SLOW)?;
+        Ok(slow)
+    }
+
+    /// Reads, and returns how long that took.
+    fn read(&self, file: &Model, request: &Request) -> Result<Duration> {
+        let direct = model::open_direct(&file.path)?;
+        let begin = Instant::now();
+        let outcome = request.perform(&direct)?;
+        let time = begin.elapsed();
+        let start = request.offset as usize;
+        let want = &file.data[start..start + request.total()];
+        let verdict = outcome.verify(request, want, true);
+        verdict.map_err(|why| anyhow!("file={} {request}: {why}", file.name()))?;
+        Ok(time)
+    }
+
+    /// Reads of every size and place, by `via`.
+    fn reads(via: Via) -> impl Iterator<Item = Request> {
+        let places = [
+            (0, SIZE),
+            (3 * BLOCK, BLOCK),
+            (512, 3584),
+            (7 * BLOCK, 60 * BLOCK),
+        ];
+        let all = places.into_iter();
+        all.map(move |(at, len)| Request::pread(at as u64, len).via(via))
+    }
+
+    /// Lets the slow device be as fast as the other one, and its file system go.
+    fn end(mut self) -> Result<()> {
+        self.mapped.heal()?;
+        self.fs.umount()
+    }
+}
+
+/// If nothing is said, the slow device is waited for.
+fn off(env: &Env) -> Result<()> {
+    let slow = Slow::make(env)?;
+    let _policy = Policy::fs(env)?;
+    let before = Stats::read()?;
+    let mut times = Vec::new();
+    for residue in 0..2 {
+        let request = Request::pread(0, BLOCK);
+        let time =
+            crate::mirrors::as_reader_of(2, residue, || slow.read(&slow.files[0], &request))?;
+        times.push(time);
+    }
+    let waited = times.iter().filter(|time| **time > MOST).count();
+    ensure!(waited == 1, "of two copies one is slow: {times:?}");
+    let moved = Stats::all_served(Some(&before))?;
+    ensure!(moved.get("hedged") == 0, "{moved}");
+    slow.end()
+}
+
+/// Nobody waits for it, the data is right, and stays so when it answers at last.
+fn on(env: &Env, via: Via) -> Result<()> {
+    let slow = Slow::make(env)?;
+    let _slow = Parameter::set(env, "slow_copy_ms", AFTER)?;
+    let before = Stats::read()?;
+    let mut late = Vec::new();
+    let end = Instant::now() + Duration::from_millis(2 * u64::from(SLOW));
+    let mut reads = 0;
+    while Instant::now() < end {
+        for file in &slow.files {
+            for request in Slow::reads(via) {
+                let direct = model::open_direct(&file.path)?;
+                let begin = Instant::now();
+                let outcome = request.perform(&direct)?;
+                let time = begin.elapsed();
+                ensure!(time < MOST, "{request}: {time:?}");
+                let start = request.offset as usize;
+                let want = &file.data[start..start + request.total()];
+                // Kept, to be looked at once more.
+                late.push((outcome, request, want));
+                reads += 1;
+            }
+        }
+    }
+    std::thread::sleep(Duration::from_millis(u64::from(SLOW) + 500));
+    for (outcome, request, want) in &late {
+        let verdict = outcome.verify(request, want, true);
+        verdict.map_err(|why| anyhow!("{request}: {why}"))?;
+    }
+    drop(late);
+    let moved = Stats::all_served(Some(&before))?;
+    eprintln!("# {}: {reads} reads, {moved}", env.case);
+    ensure!(moved.get("hedged") > 0, "never asked: {moved}");
+    ensure!(moved.get("reads") >= reads, "{reads} reads: {moved}");
+    slow.end()
+}
+
+/// The module goes while the slow device has not answered yet: it waits for that.
+fn unload(env: &Env) -> Result<()> {
+    let slow = Slow::make(env)?;
+    let parameter = Parameter::set(env, "slow_copy_ms", AFTER)?;
+    let before = Stats::read()?;
+    let begin = Instant::now();
+    let mut hedged = false;
+    while !hedged {
+        for request in Slow::reads(Via::Pread) {
+            slow.read(&slow.files[0], &request)?;
+        }
+        hedged = Stats::read()?.since(&before).get("hedged") > 0;
+        ensure!(begin.elapsed() < 3 * MOST, "never asked");
+    }
+    module::without(env, || Ok(()))?;
+    drop(parameter);
+    slow.end()
+}
+
+/// Where no device is slow no other one is asked, and all else is as ever.
+fn fast(env: &Env) -> Result<()> {
+    let slow = Slow::make(env)?;
+    slow.mapped.heal()?;
+    let _slow = Parameter::set(env, "slow_copy_ms", "60000")?;
+    let before = Stats::read()?;
+    let mut rng = env.rng(2);
+    for i in 0..env.scaled(100) as usize {
+        let file = &slow.files[i % 2];
+        let (at, len) = (i * 7 % 128 * BLOCK, (1 + i % 30) * BLOCK);
+        let request = Request::pread(at as u64, len).any_via(&mut rng);
+        slow.read(file, &request)?;
+    }
+    let moved = Stats::all_served(Some(&before))?;
+    ensure!(moved.get("hedged") == 0, "{moved}");
+    slow.end()
+}
