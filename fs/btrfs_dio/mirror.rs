@@ -69,7 +69,8 @@ pub(crate) fn spread(address: u64, copies: u32, copy: impl Fn(u32) -> Candidate)
     };
     let (mut best, mut best_rank, mut equals) = (turn, rank(turn), 1u32);
     // From the one whose turn it is on.
-    for n in (0..copies).map(|n| turn.wrapping_add(n) % copies).skip(1) {
+    let nth = |n: u32| turn.wrapping_add(n).checked_rem(copies).unwrap_or(0);
+    for n in (1..copies).map(nth) {
         let other = rank(n);
         if other < best_rank {
             (best, best_rank, equals) = (n, other, 1);
