@@ -15,16 +15,15 @@ pub(crate) enum ReadPolicy {
 
 /// Returns after how many milliseconds another copy is to be asked, too; 0 for never. Any context.
 pub(crate) fn slow_copy_ms() -> u32 {
-    // SAFETY: A question without conditions.
-    unsafe { bindings::bdio_slow_copy_ms() }
+    // SAFETY: A variable that is there as long as the module, and may change, hence volatile.
+    unsafe { (&raw const bindings::bdio_slow_copy_ms).read_volatile() }
 }
 
 /// Returns the policy as of now. Any context.
 pub(crate) fn read_policy() -> ReadPolicy {
-    // SAFETY: A question without conditions.
-    let policy = unsafe { bindings::bdio_read_policy() };
-    // CAST: A small number.
-    if policy as u32 == bindings::BDIO_POLICY_FS {
+    // SAFETY: As above.
+    let policy = unsafe { (&raw const bindings::bdio_read_policy).read_volatile() };
+    if policy == bindings::BDIO_POLICY_FS {
         ReadPolicy::Fs
     } else {
         ReadPolicy::Spread

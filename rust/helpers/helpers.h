@@ -68,8 +68,8 @@ void bdio_bio_set_vecs(struct bio *bio, const struct bio_vec *vecs,
 /* params.c */
 #define BDIO_POLICY_SPREAD	0
 #define BDIO_POLICY_FS		1
-int bdio_read_policy(void);
-unsigned int bdio_slow_copy_ms(void);
+extern unsigned int bdio_read_policy;
+extern unsigned int bdio_slow_copy_ms;
 
 /* counters.c */
 #define BDIO_COUNTERS	64

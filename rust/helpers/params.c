@@ -11,7 +11,7 @@ static const char * const bdio_policies[] = {
 	[BDIO_POLICY_FS] = "fs",
 };
 
-static int bdio_policy = BDIO_POLICY_SPREAD;
+unsigned int bdio_read_policy = BDIO_POLICY_SPREAD;
 
 static int bdio_policy_set(const char *val, const struct kernel_param *kp)
 {
@@ -19,13 +19,13 @@ static int bdio_policy_set(const char *val, const struct kernel_param *kp)
 
 	if (policy < 0)
 		return policy;
-	WRITE_ONCE(bdio_policy, policy);
+	WRITE_ONCE(bdio_read_policy, policy);
 	return 0;
 }
 
 static int bdio_policy_get(char *buffer, const struct kernel_param *kp)
 {
-	return scnprintf(buffer, PAGE_SIZE, "%s\n", bdio_policies[bdio_read_policy()]);
+	return scnprintf(buffer, PAGE_SIZE, "%s\n", bdio_policies[READ_ONCE(bdio_read_policy)]);
 }
 
 static const struct kernel_param_ops bdio_policy_ops = {
@@ -36,17 +36,7 @@ static const struct kernel_param_ops bdio_policy_ops = {
 module_param_cb(read_policy, &bdio_policy_ops, NULL, 0644);
 MODULE_PARM_DESC(read_policy, "Which copy to read: spread (default), that on the least busy device, or fs, as the filesystem does");
 
-static unsigned int bdio_slow_copy;
+unsigned int bdio_slow_copy_ms;
 
-module_param_named(slow_copy_ms, bdio_slow_copy, uint, 0644);
+module_param_named(slow_copy_ms, bdio_slow_copy_ms, uint, 0644);
 MODULE_PARM_DESC(slow_copy_ms, "After how many milliseconds to ask another copy, too; 0 (default) for never");
-
-unsigned int bdio_slow_copy_ms(void)
-{
-	return READ_ONCE(bdio_slow_copy);
-}
-
-int bdio_read_policy(void)
-{
-	return READ_ONCE(bdio_policy);
-}
