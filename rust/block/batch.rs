@@ -33,6 +33,7 @@ use core::{
 };
 use kernel::{
     bindings,
+    block::SECTOR_SHIFT,
     container_of,
     error::to_result,
     prelude::*,
@@ -200,10 +201,18 @@ impl<'s, 'p> Submitter<'s, 'p> {
         const PARITY: u64 = our_bindings::BTRFS_BLOCK_GROUP_RAID5 as u64
             | our_bindings::BTRFS_BLOCK_GROUP_RAID6 as u64;
         // SAFETY: A reference of ours, given back after its last use. What rebuilds the stripe takes
-        // one of its own. The bio is ours to submit, and of this set; that it has as much memory as
-        // it says, and all of it in the stripe, has been checked.
+        // one of its own. The bio is ours to submit, and of this set; that it is where it is said to be,
+        // whole blocks, within a row of stripes, and has as much memory, has been checked.
         unsafe {
+            // CAST: Widening.
+            let block = (*self.core.fs_info).sectorsize as usize;
+            let whole = |bytes: usize| bytes.checked_rem(block) == Some(0);
             let fits = (*context.as_ptr()).map_type & PARITY != 0
+                && whole(len)
+                // CAST: `usize` on 64 bits.
+                && whole(logical as usize)
+                && (*bio.as_raw()).bi_iter.bi_sector == logical >> SECTOR_SHIFT
+                // CAST: Widening.
                 && (*bio.as_raw()).bi_iter.bi_size as usize == len
                 && reach >= len as u64;
             if fits {
