@@ -102,7 +102,7 @@ pub(crate) struct Block {
     pub(crate) file: u64,
     /// Its number among all that are fetched.
     nr: usize,
-    /// Numbers of the copies that were read first and last, counted from 1.
+    /// Numbers of the copies that were read first and last, counted from 1; 0 if none was.
     first: u32,
     copy: u32,
     /// The copies that are bad, on devices that are there: bit 0 stands for copy 1.
@@ -284,7 +284,7 @@ impl Reader<'_> {
                 if state != State::Good {
                     // CAST: Widening.
                     let skipped = at as u64;
-                    let copy = run.map_or(1, |(_, run)| run.copy);
+                    let copy = run.map_or(0, |(_, run)| run.copy);
                     let block = Block {
                         logical: fetch.logical.checked_add(skipped).ok_or(Reason::Mapping)?,
                         memory,
@@ -435,11 +435,13 @@ impl Reader<'_> {
             let shape = shape.map_err(Stop::from_mapping)?;
             if next == Next::Copy {
                 let copies = stripe::copies(&shape);
-                block.copy = match block.copy {
+                let last = block.copy;
+                block.copy = match last {
                     last if last >= copies => 1,
                     other => other.saturating_add(1),
                 };
-                if block.copy == block.first || block.first > copies {
+                let round = block.first == 0 && last >= copies;
+                if round || block.copy == block.first || block.first > copies {
                     block.state = State::Lost;
                     before = None;
                     continue;
@@ -453,13 +455,18 @@ impl Reader<'_> {
             // CAST: Widening.
             let follows = |(logical, memory, copy, _): &(u64, Memory, u32, Source)| {
                 logical.checked_add(size as u64) == Some(block.logical)
-                    && block.logical % STRIPE_LEN != 0
+                    && block.logical.wrapping_sub(shape.start) % STRIPE_LEN != 0
                     && memory.forward(size) == block.memory
                     && *copy == block.copy
             };
             let last = before.filter(follows).map(|(_, _, _, source)| source);
             block.source = match (way, stripe, last) {
-                (Way::Stripe(_), _, Some(Source::Run(nr))) => {
+                // Chunks need not end where stripes do elsewhere.
+                (Way::Stripe(_), Some(stripe), Some(Source::Run(nr)))
+                    if runs.as_slice().get(nr).is_some_and(|run| {
+                        run.id == stripe.device.id() && run.end() == Some(stripe.physical)
+                    }) =>
+                {
                     runs.extend(nr, block.memory, size)?;
                     Source::Run(nr)
                 }

@@ -173,8 +173,18 @@ impl<'h> Finder<'h, '_> {
         let stripe = STRIPE_LEN.saturating_sub(address % STRIPE_LEN);
         // CAST: At most the length of a stripe.
         let len = place.len.min(stripe) as usize;
-        let again = self.again(map, place).map(|(n, _)| (n, Why::Again));
-        let (n, why) = again.unwrap_or_else(|| self.choose(map, place, address));
+        // What was read from one copy only.
+        let again = self.again(map, place).filter(|(n, _)| {
+            // It may have gone meanwhile.
+            self.candidate(map, place, *n) != Candidate::Missing
+        });
+        let (n, why, len) = match again {
+            Some((n, most)) => (n, Why::Again, len.min(most)),
+            None => {
+                let (n, why) = self.choose(map, place, address);
+                (n, why, len)
+            }
+        };
         match self.push(map, place, n, memory, len, why) {
             Err(Stop::Absent) => Ok(len),
             pushed => pushed,
