@@ -27,7 +27,8 @@ unsafe impl Send for Bell {}
 // SAFETY: As above.
 unsafe impl Sync for Bell {}
 
-/// How long to sleep before looking again, in seconds: below what the watchdog of hung tasks minds.
+/// How long to sleep before looking again, in seconds: below what the watchdog of hung tasks
+/// minds, since a device that takes its time is no fault of the task.
 const SLICE_SECONDS: usize = 30;
 
 impl Bell {
@@ -42,7 +43,7 @@ impl Bell {
         })
     }
 
-    /// Rings it once. Any context.
+    /// Rings it once. Any context. Afterwards the bell may be gone, if who waits for it lets it go.
     pub(crate) fn ring(&self) {
         // SAFETY: By the type invariants.
         unsafe { bindings::complete(self.rung.get()) }
@@ -53,7 +54,7 @@ impl Bell {
     pub(crate) fn wait(&self, most: Option<Jiffies>) -> bool {
         let slice = SLICE_SECONDS.saturating_mul(bindings::HZ as usize);
         loop {
-            let time = most.map_or(slice, |most| most);
+            let time = most.unwrap_or(slice);
             // SAFETY: By the type invariants.
             let left = unsafe { bindings::wait_for_completion_io_timeout(self.rung.get(), time) };
             if left != 0 || most.is_some() {

@@ -24,11 +24,11 @@ unsafe impl Sync for OpenFile {}
 
 impl OpenFile {
     /// Keeps it open once more.
-    pub(crate) fn again(&self) -> Option<Self> {
+    pub(crate) fn again(&self) -> Self {
         // SAFETY: By the type invariants the file is there. A reference is taken.
         // INVARIANT: It is ours.
         unsafe { bindings::get_file(self.file.as_ptr()) };
-        Some(Self { file: self.file })
+        Self { file: self.file }
     }
 
     /// Takes over a reference; `None` for null.

@@ -69,6 +69,17 @@ pub(crate) enum Issued {
     Later,
 }
 
+/// What is to be done once all bios have ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    /// To make of what has arrived what the caller gets.
+    Finish,
+    /// To read it again: nothing was submitted, as a copy is not there.
+    ReadAgain,
+    /// To read it as somebody does who waits: nothing was submitted.
+    ReadOn,
+}
+
 /// A read in flight.
 struct InFlight {
     /// `None` before it is detached, and once it is completed.
@@ -80,10 +91,7 @@ struct InFlight {
     placement: Placement,
     /// Where it is read.
     spots: Spots,
-    /// What became of it, if that was known before it was submitted.
-    outcome: Option<Outcome>,
-    /// Whether all of it is read on.
-    hedged: bool,
+    then: Then,
     /// How much has been read, if the rest is read on.
     done: usize,
 }
@@ -108,8 +116,7 @@ pub(crate) fn issue<'r>(
             manner: *manner,
             placement: Placement::Direct,
             spots: Spots::new(),
-            outcome: None,
-            hedged: false,
+            then: Then::Finish,
             done: 0,
         }),
         manner.patience.gfp(),
@@ -119,15 +126,12 @@ pub(crate) fn issue<'r>(
     // Not to be dropped in an interrupt: they keep the block devices.
     let mut runs = Runs::new();
     let count = inode.count();
-    let hedged = hedge::wanted(read).is_some();
-    let (ready, outcome) = if hedged {
-        // A worker reads it as somebody who waits does.
-        (window::nothing(count, manner)?, None)
+    let (ready, then) = if hedge::wanted(read).is_some() {
+        (window::nothing(count, manner)?, Then::ReadOn)
     } else {
         match window::prepare(resources, count, range, &mut attempt, plan, &mut runs) {
-            // The worker sees to it, as if it had failed.
-            Err(Stop::Absent) => (window::nothing(count, manner)?, Some(Outcome::Failed)),
-            prepared => (prepared?, None),
+            Err(Stop::Absent) => (window::nothing(count, manner)?, Then::ReadAgain),
+            prepared => (prepared?, Then::Finish),
         }
     };
     let Some(hold) = ready.hold else {
@@ -142,13 +146,13 @@ pub(crate) fn issue<'r>(
         return Err(Stop::WouldWait);
     };
     stats::count(Counter::Queued);
-    ticket.cargo().read = Some(read);
-    ticket.cargo().placement = attempt.placement;
-    ticket.cargo().spots = runs.spots();
-    ticket.cargo().hedged = hedged;
-    if outcome.is_some() {
-        ticket.cargo().outcome = outcome;
-        ticket.cargo().plan = Plan::new(range);
+    let cargo = ticket.cargo();
+    cargo.read = Some(read);
+    cargo.placement = attempt.placement;
+    cargo.spots = runs.spots();
+    cargo.then = then;
+    if then != Then::Finish {
+        cargo.plan = Plan::new(range);
         runs = Runs::new();
     }
     flight::launch(
@@ -170,8 +174,8 @@ impl Cargo for InFlight {
 
     fn touch_down(&mut self, _resources: &Resources, status: Result) -> bool {
         let whole = self.plan.range == self.range;
-        let early = status.is_err() || self.outcome.is_some() || self.hedged;
-        if early || !whole || !self.plan.is_light() {
+        let arrived = status.is_ok() && self.then == Then::Finish;
+        if !arrived || !whole || !self.plan.is_light() {
             return false;
         }
         let Some(pages) = self.read.as_ref().and_then(AsyncRead::pages) else {
@@ -194,10 +198,10 @@ impl Cargo for InFlight {
     }
 
     fn land(&mut self, resources: &Resources, status: Result) -> bool {
-        let done = if self.hedged {
-            Ok(0)
-        } else {
-            self.finish(resources, status)
+        let done = match self.then {
+            Then::ReadOn => Ok(0),
+            Then::ReadAgain => self.read_again(resources, Outcome::Failed),
+            Then::Finish => self.finish(resources, status),
         };
         // What it holds is of the filesystem, which the read keeps.
         self.plan = Plan::new(&self.range);
@@ -248,31 +252,32 @@ impl InFlight {
     ///
     /// Afterwards the plan is of no use any more.
     fn finish(&mut self, resources: &Resources, status: Result) -> Result<usize, Stop> {
-        let Some(read) = &mut self.read else {
+        let Some(pages) = self.read.as_ref().and_then(AsyncRead::pages) else {
             return Err(Stop::Fail(EIO));
         };
         let plan = &mut self.plan;
-        let outcome = match (self.outcome.take(), read.pages()) {
-            (Some(outcome), Some(_)) => outcome,
-            (None, Some(pages)) => {
-                plan.deliveries.before(resources, plan.range.block, pages)?;
-                completion::finish(resources, plan, self.placement, pages, status)?
-            }
-            (_, None) => return Err(Stop::Fail(EIO)),
-        };
+        plan.deliveries.before(resources, plan.range.block, pages)?;
+        let outcome = completion::finish(resources, plan, self.placement, pages, status)?;
         if outcome == Outcome::Right {
             plan.tally.note();
             return Ok(plan.range.valid);
         }
+        self.read_again(resources, outcome)
+    }
+
+    /// Reads it again, since it came to `outcome`. Returns how many bytes have been read.
+    fn read_again(&mut self, resources: &Resources, outcome: Outcome) -> Result<usize, Stop> {
         // Its private memory has to be given back before more is asked for.
-        *plan = Plan::new(&self.range);
+        self.plan = Plan::new(&self.range);
         stats::count(Counter::Reread);
+        let Some(read) = &mut self.read else {
+            return Err(Stop::Fail(EIO));
+        };
         read.let_writers_in();
         let (Some(pages), Some(inode)) = (read.pages(), read.inode()) else {
             return Err(Stop::Fail(EIO));
         };
-        let spots = core::mem::replace(&mut self.spots, Spots::new());
-        let before = (outcome, spots);
+        let before = (outcome, core::mem::replace(&mut self.spots, Spots::new()));
         let range = &self.range;
         let manner = &Manner {
             patience: Patience::Wait,

@@ -186,16 +186,13 @@ impl<'a> Start<'a> {
         let mut attempt = Attempt::first(&manner);
         attempt.placement = Placement::Private;
         attempt.slow = slow;
-        let Some(file) = self.hedge.file.again() else {
-            return Ok(None);
-        };
         let mut ticket = Ticket::new(
             init!(Runner {
                 plan: Plan::new(self.range),
                 pages: UserPages::none(),
                 number,
                 race: Some(self.race.clone()),
-                _file: file,
+                _file: self.hedge.file.again(),
             }),
             manner.patience.gfp(),
         )

@@ -175,13 +175,7 @@ pub(crate) fn recover(
         let pool = &resources.pool;
         bio::submit(submitter, pool, runs, fetches, pages, manner, &marks);
     });
-    let reader = Reader {
-        resources,
-        inode,
-        plan,
-        pages,
-        manner,
-    };
+    let reader = Reader::new(resources, inode, plan, pages, manner);
     let mut scratch = KVec::from_elem(0u8, plan.range.block, GFP_KERNEL)?;
     let mut blocks = reader.bad_blocks(runs, &marks, &mut scratch)?;
     loop {
@@ -204,13 +198,7 @@ pub(crate) fn recover(
         plan.deliveries
             .after(resources, &mut plan.fetches, plan.range.block, pages)
     };
-    let reader = Reader {
-        resources,
-        inode,
-        plan,
-        pages,
-        manner,
-    };
+    let reader = Reader::new(resources, inode, plan, pages, manner);
     repair::repair(&reader, &mut blocks, &mut scratch);
     delivered?;
     plan.tally.note();
@@ -246,7 +234,23 @@ fn note(blocks: &[Block]) -> bool {
     lost
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(
+        resources: &'a Resources,
+        inode: &'a DioCount<'a>,
+        plan: &'a Plan,
+        pages: &'a UserPages<'a>,
+        manner: &'a Manner,
+    ) -> Self {
+        Self {
+            resources,
+            inode,
+            plan,
+            pages,
+            manner,
+        }
+    }
+
     /// Returns what became of the block number `nr` of all, which was read into `memory` and ended
     /// with `status`.
     fn judge(&self, memory: Memory, nr: usize, status: Result, scratch: &mut [u8]) -> State {

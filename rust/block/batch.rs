@@ -16,8 +16,7 @@
 //! A completion gives back the bio before it counts down: once the set has landed the read may be
 //! completed, and file, filesystem and module may go away.
 //!
-//! C headers: [`include/linux/bio.h`](srctree/include/linux/bio.h),
-//! [`include/linux/completion.h`](srctree/include/linux/completion.h)
+//! C header: [`include/linux/bio.h`](srctree/include/linux/bio.h)
 
 use super::bio::{
     ended,
@@ -25,7 +24,10 @@ use super::bio::{
 };
 use crate::{
     bindings as our_bindings,
-    safe::btrfs::device::DeviceHold, //
+    safe::{
+        bell::Bell,
+        btrfs::device::DeviceHold, //
+    },
 };
 use core::{
     marker::PhantomData,
@@ -44,12 +46,7 @@ use kernel::{
         },
         Atomic, //
     },
-    types::Opaque, //
 };
-
-/// How long to sleep before looking again, in seconds: below what the watchdog of hung tasks
-/// minds, since a device that takes its time is no fault of the task.
-const WAIT_SLICE_SECONDS: usize = 30;
 
 /// Bios in flight.
 ///
@@ -271,7 +268,7 @@ unsafe extern "C" fn end_io(bio: *mut bindings::bio) {
 struct Waiting {
     core: Core,
     #[pin]
-    done: Opaque<bindings::completion>,
+    done: Bell,
 }
 
 /// Calls `f` with a new set, to submit bios to; then waits for all of them.
@@ -285,24 +282,16 @@ pub(crate) fn wait_for<'p, R>(
     pin_init::stack_pin_init!(let waiting = pin_init!(Waiting {
         // SAFETY: Sealed below, and `wake()` is meant for the sets of this type.
         core: unsafe { Core::new(hold, wake) },
-        done <- Opaque::ffi_init(|done: *mut bindings::completion| {
-            // SAFETY: `done` is memory for a completion.
-            unsafe { bindings::init_completion(done) }
-        }),
+        done <- Bell::new(),
     }));
     // SAFETY: Not sealed while `f` runs; it has landed before this function returns, and `'p` is a
     // lifetime of the caller's.
     let ret = f(unsafe { Submitter::new(&waiting.core) });
-    // SAFETY: Live, not sealed before. The completion is initialised, and completed once, by the
-    // last that counts down, unless that is this task.
-    unsafe {
-        let landed = Core::is_last(NonNull::from(&waiting.core));
-        while !landed
-            && bindings::wait_for_completion_io_timeout(
-                waiting.done.get(),
-                WAIT_SLICE_SECONDS.saturating_mul(bindings::HZ as usize),
-            ) == 0
-        {}
+    // SAFETY: Live, not sealed before.
+    let landed = unsafe { Core::is_last(NonNull::from(&waiting.core)) };
+    if !landed {
+        // Rung by the last that counts down.
+        waiting.done.wait(None);
     }
     (ret, waiting.core.status())
 }
@@ -313,10 +302,10 @@ pub(crate) fn wait_for<'p, R>(
 ///
 /// Only for the set of a [`Waiting`].
 unsafe fn wake(core: NonNull<Core>) {
-    // SAFETY: The set lies in a `Waiting`, whose task does not go on before this completes; a
-    // completion allows it to go away then.
+    // SAFETY: The set lies in a `Waiting`, whose task does not go on before the bell has been rung,
+    // and which may go away then.
     unsafe {
         let waiting = container_of!(core.as_ptr(), Waiting, core);
-        bindings::complete(Opaque::cast_into(&raw const (*waiting).done));
+        (*waiting).done.ring();
     }
 }

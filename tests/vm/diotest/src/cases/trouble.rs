@@ -205,39 +205,41 @@ fn mapped_leg(env: &Env) -> Result<(Mapped, Fs)> {
     Ok((mapped, fs))
 }
 
-/// A leg that gives wrong bytes now and then.
-fn corrupting(env: &Env) -> Result<()> {
+/// What a counter has moved since a look at all; much, if there is no module.
+fn met<'a>(before: &'a Option<Stats>, counter: &'a str) -> impl Fn() -> u64 + Sync + 'a {
+    move || match (before, Stats::read()) {
+        (Some(before), Ok(now)) => now.since(before).get(counter),
+        _ => 1000,
+    }
+}
+
+/// A leg that `fails`, until `counter` has moved that much.
+fn failing_leg(
+    env: &Env,
+    fails: impl Fn(&Mapped) -> Result<()>,
+    counter: &str,
+    least: u32,
+) -> Result<()> {
     let (mapped, mut fs) = mapped_leg(env)?;
     let files = files(env, &fs)?;
     fs.remount()?;
-    mapped.corrupt(20)?;
+    fails(&mapped)?;
     let before = Stats::look(env)?;
-    let faults = || match (&before, Stats::read()) {
-        (Some(before), Ok(now)) => now.since(before).get("csum_mismatches"),
-        _ => 1000,
-    };
-    survive(env, &files, u64::from(env.scaled(50)), &faults)?;
+    let least = u64::from(env.scaled(least));
+    survive(env, &files, least, &met(&before, counter))?;
     mapped.heal()?;
     whole(&fs)?;
     fs.umount()
 }
 
-/// A leg that comes and goes.
+/// It gives wrong bytes now and then.
+fn corrupting(env: &Env) -> Result<()> {
+    failing_leg(env, |leg| leg.corrupt(20), "csum_mismatches", 50)
+}
+
+/// It comes and goes; what counts is each window in which it has failed.
 fn flakey(env: &Env) -> Result<()> {
-    let (mapped, mut fs) = mapped_leg(env)?;
-    let files = files(env, &fs)?;
-    fs.remount()?;
-    mapped.flakey(1, 1)?;
-    let before = Stats::look(env)?;
-    // Each window in which a device failed.
-    let faults = || match (&before, Stats::read()) {
-        (Some(before), Ok(now)) => now.since(before).get("io_errors"),
-        _ => 1000,
-    };
-    survive(env, &files, u64::from(env.scaled(200)), &faults)?;
-    mapped.heal()?;
-    whole(&fs)?;
-    fs.umount()
+    failing_leg(env, |leg| leg.flakey(1, 1), "io_errors", 200)
 }
 
 /// A leg on which thousands of blocks cannot be read until they are written.
@@ -254,12 +256,8 @@ fn dust(env: &Env) -> Result<()> {
     }
     mapped.dusty(&bad)?;
     let before = Stats::look(env)?;
-    let mended = || match (&before, Stats::read()) {
-        (Some(before), Ok(now)) => now.since(before).get("repaired"),
-        _ => 1000,
-    };
     let least = bad.len() as u64 / 2;
-    survive(env, &files[..1], least, &mended)?;
+    survive(env, &files[..1], least, &met(&before, "repaired"))?;
     whole(&fs)?;
     fs.umount()
 }
