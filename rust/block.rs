@@ -8,3 +8,4 @@ pub(crate) mod bio;
 pub(crate) mod flight;
 pub(crate) mod plug;
 pub(crate) mod pool;
+pub(crate) mod rebuild;

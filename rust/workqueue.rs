@@ -8,7 +8,9 @@ use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{
     bindings as kbindings,
-    prelude::*, //
+    container_of,
+    prelude::*,
+    types::Opaque, //
 };
 
 /// A queue whose work gets on when memory is short.
@@ -38,6 +40,28 @@ impl Queue {
         Self::wrap(unsafe { bindings::bdio_alloc_unbound_workqueue(name.as_char_ptr()) })
     }
 
+    /// Has a worker call `f`, and returns what that returns.
+    ///
+    /// Task context, sleeps; not from work of this queue.
+    pub(crate) fn run<R: Send>(&self, f: impl FnOnce() -> R + Send) -> Option<R> {
+        let mut errand = Errand {
+            work: Opaque::uninit(),
+            f: Some(f),
+            result: None,
+        };
+        let errand = &raw mut errand;
+        // SAFETY: The errand stays where it is, and nobody touches it but the worker from when its
+        // work is queued until that has been waited for.
+        unsafe {
+            let work = Opaque::cast_into(&raw const (*errand).work);
+            bindings::bdio_init_work_on_stack(work, Some(run_errand_of(&*errand)));
+            self.queue(work);
+            kbindings::flush_work(work);
+            bindings::bdio_destroy_work_on_stack(work);
+            (*errand).result.take()
+        }
+    }
+
     fn wrap(queue: *mut kbindings::workqueue_struct) -> Result<Self> {
         // INVARIANT: Ours.
         Ok(Self {
@@ -53,6 +77,38 @@ impl Queue {
     pub(super) unsafe fn queue(&self, work: *mut kbindings::work_struct) {
         // SAFETY: By the type invariants and the contract of this function.
         unsafe { bindings::bdio_queue_work(self.queue.as_ptr(), work) };
+    }
+}
+
+/// Something a worker is sent to do.
+struct Errand<F, R> {
+    work: Opaque<kbindings::work_struct>,
+    f: Option<F>,
+    result: Option<R>,
+}
+
+/// The function of work.
+type Work = unsafe extern "C" fn(*mut kbindings::work_struct);
+
+/// Returns the function of the work of an errand of this type.
+fn run_errand_of<F: FnOnce() -> R + Send, R: Send>(_: &Errand<F, R>) -> Work {
+    run_errand::<F, R>
+}
+
+/// The work of an errand. Task context.
+///
+/// # Safety
+///
+/// Only for a workqueue to call, with the work of an `Errand<F, R>` whose owner waits for it.
+unsafe extern "C" fn run_errand<F: FnOnce() -> R + Send, R: Send>(
+    work: *mut kbindings::work_struct,
+) {
+    // SAFETY: The work lies in an errand, which is there, and the worker's alone, until this returns.
+    unsafe {
+        let errand = container_of!(Opaque::cast_from(work), Errand<F, R>, work).cast_mut();
+        if let Some(f) = (*errand).f.take() {
+            (*errand).result = Some(f());
+        }
     }
 }
 

@@ -14,7 +14,7 @@
 //! | in flight  | the set of its bios              | the last bio                               |
 //! | landed     | who ended the last bio           | data is right; or a worker is sent         |
 //! | landed     | the worker, in [`Cargo::land`]   | data is right, or read again               |
-//! | read on    | a worker, in [`Cargo::go_on`]    | btrfs has read what is left                |
+//! | read on    | a worker, in [`Cargo::go_on`]    | data is right; or btrfs has read the rest  |
 //! | completed  | nobody: told the caller, once    |                                            |
 
 use crate::{
@@ -38,7 +38,10 @@ use crate::{
             Cargo,
             Ticket, //
         },
-        btrfs::inode::SharedInode,
+        btrfs::{
+            extent_lock::Writers,
+            inode::SharedInode, //
+        },
         drain::Drain,
         patience::Patience,
         read::{
@@ -74,10 +77,10 @@ pub(crate) enum Issued {
 enum Then {
     /// To make of what has arrived what the caller gets.
     Finish,
-    /// To read it again: nothing was submitted, as a copy is not there.
-    ReadAgain,
-    /// To read it as somebody does who waits: nothing was submitted.
-    ReadOn,
+    /// To read it again, since it has come to this.
+    ReadAgain(Outcome),
+    /// To have btrfs read on behind so many bytes, as for somebody who waits.
+    ReadOn(usize),
 }
 
 /// A read in flight.
@@ -92,8 +95,6 @@ struct InFlight {
     /// Where it is read.
     spots: Spots,
     then: Then,
-    /// How much has been read, if the rest is read on.
-    done: usize,
 }
 
 /// Issues a read of one window into `pages`, which are those of its buffer.
@@ -117,7 +118,6 @@ pub(crate) fn issue<'r>(
             placement: Placement::Direct,
             spots: Spots::new(),
             then: Then::Finish,
-            done: 0,
         }),
         manner.patience.gfp(),
     )
@@ -127,10 +127,13 @@ pub(crate) fn issue<'r>(
     let mut runs = Runs::new();
     let count = inode.count();
     let (ready, then) = if hedge::wanted(read).is_some() {
-        (window::nothing(count, manner)?, Then::ReadOn)
+        (window::nothing(count, manner)?, Then::ReadOn(0))
     } else {
         match window::prepare(resources, count, range, &mut attempt, plan, &mut runs) {
-            Err(Stop::Absent) => (window::nothing(count, manner)?, Then::ReadAgain),
+            Err(Stop::Absent) => {
+                let ready = window::nothing(count, manner)?;
+                (ready, Then::ReadAgain(Outcome::Failed))
+            }
             prepared => (prepared?, Then::Finish),
         }
     };
@@ -149,10 +152,11 @@ pub(crate) fn issue<'r>(
     let cargo = ticket.cargo();
     cargo.read = Some(read);
     cargo.placement = attempt.placement;
-    cargo.spots = runs.spots();
+    cargo.spots = runs.spots_if_cheap();
     cargo.then = then;
     if then != Then::Finish {
         cargo.plan = Plan::new(range);
+        cargo.spots = Spots::new();
         runs = Runs::new();
     }
     flight::launch(
@@ -161,8 +165,8 @@ pub(crate) fn issue<'r>(
         hold,
         |cargo, resources, submitter| {
             if let Some(pages) = cargo.read.as_ref().and_then(AsyncRead::pages) {
-                let (pool, fetches) = (&resources.pool, &cargo.plan.fetches);
-                bio::submit(submitter, pool, &mut runs, fetches, pages, manner, &[]);
+                let (pool, fetches, spots) = (&resources.pool, &cargo.plan.fetches, &cargo.spots);
+                bio::submit(submitter, pool, &mut runs, fetches, pages, manner, spots);
             }
         },
     );
@@ -198,37 +202,39 @@ impl Cargo for InFlight {
     }
 
     fn land(&mut self, resources: &Resources, status: Result) -> bool {
-        let done = match self.then {
-            Then::ReadOn => Ok(0),
-            Then::ReadAgain => self.read_again(resources, Outcome::Failed),
-            Then::Finish => self.finish(resources, status),
-        };
-        // What it holds is of the filesystem, which the read keeps.
-        self.plan = Plan::new(&self.range);
-        let result = match done {
-            Ok(done) if done == self.range.valid => Ok(done),
-            Err(Stop::Fail(error)) => Err(error),
-            partly => {
-                self.done = partly.unwrap_or(0);
-                // Whoever waits for that must not wait for the one who reads on.
-                if let Some(read) = &mut self.read {
-                    read.let_all_in();
-                }
-                return false;
+        if self.then == Then::Finish {
+            match self.finish(resources, status) {
+                Ok(Outcome::Right) => return self.settle(Ok(self.plan.range.valid)),
+                Ok(outcome) => self.then = Then::ReadAgain(outcome),
+                Err(stop) => return self.settle(Err(stop)),
             }
-        };
-        complete(&mut self.read, result);
-        true
+        }
+        self.let_go();
+        match self.then {
+            Then::ReadOn(done) => self.settle(Ok(done)),
+            Then::ReadAgain(outcome) if !self.keeps_writers_away() => {
+                let done = self.read_again(resources, outcome);
+                self.settle(done)
+            }
+            // Who keeps writers away waits for others who do, and these for the likes of us.
+            _ => false,
+        }
     }
 
-    fn go_on(&mut self) {
-        let Some(read) = &mut self.read else {
+    fn go_on(&mut self, resources: &Resources) {
+        if let Then::ReadAgain(outcome) = self.then {
+            let done = self.read_again(resources, outcome);
+            if self.settle(done) {
+                return;
+            }
+        }
+        let (Some(read), Then::ReadOn(done)) = (&mut self.read, self.then) else {
             return;
         };
         // Who reads on counts that as a read.
         // CAST: Widening.
-        stats::add(Counter::Bytes, self.done as u64);
-        let result = read.read_on(self.done);
+        stats::add(Counter::Bytes, done as u64);
+        let result = read.read_on(done);
         trace::read_end(read.file(), read.pos(), read.len(), result);
         AsyncRead::complete(&mut self.read, result);
     }
@@ -248,10 +254,8 @@ fn complete(read: &mut Option<AsyncRead>, result: Result<usize>) {
 }
 
 impl InFlight {
-    /// Makes of what has arrived what the caller gets. Returns how many bytes it is.
-    ///
-    /// Afterwards the plan is of no use any more.
-    fn finish(&mut self, resources: &Resources, status: Result) -> Result<usize, Stop> {
+    /// Makes of what has arrived what the caller gets, if it is right, and returns whether it is.
+    fn finish(&mut self, resources: &Resources, status: Result) -> Result<Outcome, Stop> {
         let Some(pages) = self.read.as_ref().and_then(AsyncRead::pages) else {
             return Err(Stop::Fail(EIO));
         };
@@ -260,20 +264,51 @@ impl InFlight {
         let outcome = completion::finish(resources, plan, self.placement, pages, status)?;
         if outcome == Outcome::Right {
             plan.tally.note();
-            return Ok(plan.range.valid);
         }
-        self.read_again(resources, outcome)
+        Ok(outcome)
+    }
+
+    /// Returns whether direct writers are kept away while it is read.
+    fn keeps_writers_away(&self) -> bool {
+        let inode = self.read.as_ref().and_then(AsyncRead::inode);
+        inode.is_some_and(|inode| window::writers(inode) == Writers::KeptAway)
+    }
+
+    /// Gives back what only the attempt so far needs.
+    fn let_go(&mut self) {
+        self.plan = Plan::new(&self.range);
+        if let Some(read) = &mut self.read {
+            read.let_writers_in();
+        }
+    }
+
+    /// Completes it if `done` says that there is nothing left to read, and returns whether that is so.
+    /// Otherwise it is to be read on.
+    fn settle(&mut self, done: Result<usize, Stop>) -> bool {
+        // What it holds is of the filesystem, which the read keeps.
+        self.let_go();
+        let result = match done {
+            Ok(done) if done == self.range.valid => Ok(done),
+            Err(Stop::Fail(error)) => Err(error),
+            partly => {
+                self.then = Then::ReadOn(partly.unwrap_or(0));
+                // Whoever waits for that must not wait for the one who reads on.
+                if let Some(read) = &mut self.read {
+                    read.let_all_in();
+                }
+                return false;
+            }
+        };
+        complete(&mut self.read, result);
+        true
     }
 
     /// Reads it again, since it came to `outcome`. Returns how many bytes have been read.
     fn read_again(&mut self, resources: &Resources, outcome: Outcome) -> Result<usize, Stop> {
-        // Its private memory has to be given back before more is asked for.
-        self.plan = Plan::new(&self.range);
         stats::count(Counter::Reread);
-        let Some(read) = &mut self.read else {
+        let Some(read) = &self.read else {
             return Err(Stop::Fail(EIO));
         };
-        read.let_writers_in();
         let (Some(pages), Some(inode)) = (read.pages(), read.inode()) else {
             return Err(Stop::Fail(EIO));
         };

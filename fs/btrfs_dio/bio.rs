@@ -11,7 +11,8 @@ use crate::{
         Run,
         Runs,
         Span,
-        Spans, //
+        Spans,
+        Spots, //
     },
     safe::{
         block::{
@@ -22,12 +23,14 @@ use crate::{
                 MAX_PIECES, //
             },
             plug::plugged,
-            pool::BioPool, //
+            pool::BioPool,
+            rebuild::RebuildBio, //
         },
         user_pages::UserPages,
         vecs::{
             self,
             Cursor,
+            Piece,
             Vecs, //
         },
     },
@@ -85,8 +88,8 @@ impl<'p> Spread<'p, '_> {
     }
 }
 
-/// Submits the bios of all runs. If one cannot be made the set fails. `marks` has a mark for each run,
-/// or none.
+/// Submits the bios of all runs. If one cannot be made the set fails. `spots` are those of the runs,
+/// where it is marked what becomes of them, or none.
 ///
 /// Task context, sleeps; no extent bit held.
 pub(crate) fn submit<'p>(
@@ -96,7 +99,7 @@ pub(crate) fn submit<'p>(
     fetches: &'p Fetches,
     pages: &'p UserPages<'_>,
     manner: &Manner,
-    marks: &'p [Mark],
+    spots: &'p Spots,
 ) {
     let mut spread = Spread {
         fetches,
@@ -109,7 +112,7 @@ pub(crate) fn submit<'p>(
     let mut submit_all = || {
         let mut status = Ok(());
         for (nr, run) in runs.iter_mut().enumerate() {
-            let mark = marks.get(nr);
+            let mark = spots.mark(nr);
             if status.is_ok() {
                 let (ioprio, spread) = (manner.ioprio, &mut spread);
                 status = submit_run(submitter, pool, run, spans, spread, ioprio, mark);
@@ -177,7 +180,7 @@ fn submit_run<'p>(
                 let mut bio = ReadBio::gathering(pool, device, physical, pieces, ioprio, charge)?;
                 for span in rest.by_ref().take(count) {
                     let (vecs, mut cursor) = spread.memory(span)?;
-                    add(&mut bio, vecs, &mut cursor, span.len)?;
+                    add(|piece| bio.add(piece), vecs, &mut cursor, span.len)?;
                 }
                 bio
             }
@@ -208,6 +211,7 @@ pub(crate) fn rebuild<'p>(
     submitter: Submitter<'_, 'p>,
     pool: &'p BioPool,
     rebuilds: &[Rebuild],
+    block: usize,
     fetches: &'p Fetches,
     pages: &'p UserPages<'_>,
     marks: &'p [Mark],
@@ -219,10 +223,9 @@ pub(crate) fn rebuild<'p>(
             let mut cursor = Cursor::default();
             vecs.seek(&mut cursor, at);
             let pieces = vecs.pieces(&cursor, rebuild.len);
-            let mut bio = ReadBio::rebuilt(pool, rebuild.logical, pieces)?;
-            add(&mut bio, vecs, &mut cursor, rebuild.len)?;
-            let bio = bio.marked(Some(mark));
-            submitter.rebuild(bio, rebuild.logical, rebuild.len, rebuild.copy)
+            let mut bio = RebuildBio::new(pool, rebuild.logical, block, pieces, mark)?;
+            add(|piece| bio.add(piece), vecs, &mut cursor, rebuild.len)?;
+            submitter.rebuild(bio, rebuild.copy)
         };
         match submit() {
             Ok(()) => stats::count(Counter::Bios),
@@ -237,15 +240,20 @@ fn submit_one<'p>(submitter: Submitter<'_, 'p>, bio: ReadBio<'p>) {
     stats::count(Counter::Bios);
 }
 
-/// Adds `len` bytes of memory to a bio.
-fn add<'p>(bio: &mut ReadBio<'p>, vecs: Vecs<'p>, cursor: &mut Cursor, len: usize) -> Result {
+/// Adds `len` bytes of memory to a bio, piece by piece.
+fn add<'p>(
+    mut to: impl FnMut(Piece<'p>) -> bool,
+    vecs: Vecs<'p>,
+    cursor: &mut Cursor,
+    len: usize,
+) -> Result {
     let mut left = len;
     while left > 0 {
         let piece = vecs.next_piece(cursor, left).ok_or(EINVAL)?;
-        if !bio.add(piece) {
+        left = left.saturating_sub(piece.len());
+        if !to(piece) {
             return Err(EINVAL);
         }
-        left = left.saturating_sub(piece.len());
     }
     Ok(())
 }

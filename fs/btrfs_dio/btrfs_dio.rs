@@ -64,6 +64,7 @@ mod safe;
 
 mod asynchronous;
 mod bio;
+mod blame;
 mod budget;
 mod cache;
 mod checksum;

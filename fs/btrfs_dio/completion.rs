@@ -26,9 +26,9 @@ pub(crate) enum Outcome {
     Right,
     /// The extents have changed meanwhile: the data may be somebody else's.
     Changed,
-    /// A checksum does not match. Others may have written to the memory as well.
+    /// A checksum does not match in the caller's memory, where others may have written as well.
     Mismatch,
-    /// A device has failed, or is not there.
+    /// A device has failed, or is not there, or has supplied what does not match.
     Failed,
     /// The devices cannot write to the caller's memory.
     Misfit,
@@ -69,7 +69,10 @@ pub(crate) fn finish(
         }
     }
     if mismatches(plan, pages) > 0 {
-        return Ok(Outcome::Mismatch);
+        return Ok(match placement {
+            Placement::Direct => Outcome::Mismatch,
+            Placement::Private => Outcome::Failed,
+        });
     }
     if !plan.is_current() {
         return Ok(Outcome::Changed);

@@ -88,6 +88,19 @@ pub(crate) struct Fetch {
     pub(crate) memory: Memory,
     /// Offset in the file of the first byte, or of what the file has of it, in bytes.
     pub(crate) file: u64,
+    /// How much of the file, from there on, is in it, in bytes: whole blocks.
+    pub(crate) within: usize,
+}
+
+impl Fetch {
+    /// Returns where in the file a block is, as long as which is locked, and there, nobody else is
+    /// given the space of what is `skipped` bytes behind the beginning; and what is there is that, if
+    /// it is plain data. In bytes.
+    pub(crate) fn kept_at(&self, skipped: usize, block: usize) -> u64 {
+        let skipped = skipped.min(self.within.saturating_sub(block));
+        // CAST: Widening.
+        self.file.saturating_add(skipped as u64)
+    }
 }
 
 /// All that a window reads from devices.

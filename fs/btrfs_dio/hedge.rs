@@ -37,10 +37,7 @@ use crate::{
             Cargo,
             Ticket, //
         },
-        btrfs::{
-            extent_lock::WriterLock,
-            inode::DioCount, //
-        },
+        btrfs::inode::DioCount,
         drain::Drain,
         file::OpenFile,
         params,
@@ -103,6 +100,7 @@ pub(crate) fn wanted(read: &DirectRead<'_>) -> Option<u32> {
 /// What has landed.
 struct Landed {
     plan: Plan,
+    spots: Spots,
     status: Result,
 }
 
@@ -134,6 +132,8 @@ impl Race {
 struct Runner {
     plan: Plan,
     pages: UserPages<'static>,
+    /// Where it reads.
+    spots: Spots,
     number: usize,
     // In this order: the file is what keeps all else.
     race: Option<Arc<Race>>,
@@ -153,15 +153,19 @@ impl Cargo for Runner {
             return true;
         };
         let empty = Plan::new(&self.plan.range);
-        let plan = core::mem::replace(&mut self.plan, empty);
+        let landed = Landed {
+            plan: core::mem::replace(&mut self.plan, empty),
+            spots: core::mem::replace(&mut self.spots, Spots::new()),
+            status,
+        };
         if let Some(slot) = race.landed.lock().get_mut(self.number) {
-            *slot = Some(Landed { plan, status });
+            *slot = Some(landed);
         }
         race.bell.ring();
         true
     }
 
-    fn go_on(&mut self) {}
+    fn go_on(&mut self, _resources: &Resources) {}
 }
 
 /// What it takes to start runners.
@@ -176,8 +180,8 @@ struct Start<'a> {
 
 impl<'a> Start<'a> {
     /// Starts runner number `number`, if there is a copy that is not among the `slow` ones. Returns
-    /// where it reads, and what keeps writers away from there.
-    fn start(&self, number: usize, slow: Spots) -> Result<Option<(Spots, WriterLock<'a>)>, Stop> {
+    /// where it reads.
+    fn start(&self, number: usize, slow: Spots) -> Result<Option<Spots>, Stop> {
         let mut manner = *self.manner;
         if number > 0 {
             // While it waited, the first could land.
@@ -190,6 +194,7 @@ impl<'a> Start<'a> {
             init!(Runner {
                 plan: Plan::new(self.range),
                 pages: UserPages::none(),
+                spots: Spots::new(),
                 number,
                 race: Some(self.race.clone()),
                 _file: self.hedge.file.again(),
@@ -214,18 +219,20 @@ impl<'a> Start<'a> {
             // It lands at once.
             None => window::hold(self.inode, &manner)?,
         };
-        let spots = runs.spots();
+        // One to tell the other by.
+        let spots = runs.spots_if_cheap();
+        ticket.cargo().spots = runs.spots_if_cheap();
         flight::launch(
             ticket,
             self.resources.enter(),
             hold,
             |runner, resources, submitter| {
                 let (pool, fetches) = (&resources.pool, &runner.plan.fetches);
-                let pages = &runner.pages;
-                bio::submit(submitter, pool, &mut runs, fetches, pages, &manner, &[]);
+                let (pages, spots) = (&runner.pages, &runner.spots);
+                bio::submit(submitter, pool, &mut runs, fetches, pages, &manner, spots);
             },
         );
-        Ok(Some((spots, ready.writers)))
+        Ok(Some(spots))
     }
 }
 
@@ -258,41 +265,32 @@ pub(crate) fn read(
     let again = |outcome, spots| {
         window::read_again(resources, inode, range, pages, manner, (outcome, spots))
     };
-    let (mut spots, _writers) = match start.start(0, Spots::new()) {
+    let first = match start.start(0, Spots::new()) {
         Err(Stop::Absent) => return again(Outcome::Failed, Spots::new()),
         started => started?.ok_or(Stop::WouldWait)?,
     };
-    let (mut running, mut asked) = (1u32, false);
-    let mut _second = None;
-    loop {
-        let most = (!asked).then_some(hedge.after);
-        if !race.bell.wait(most) {
-            asked = true;
-            let slow = core::mem::replace(&mut spots, Spots::new());
-            // If there is no other one, or no memory for it, then the first has to do.
-            if let Ok(Some(second)) = start.start(1, slow) {
-                stats::count(Counter::Hedged);
-                running = running.saturating_add(1);
-                _second = Some(second);
-            }
-            continue;
+    if !race.bell.wait(Some(hedge.after)) {
+        // If there is no other one, or no memory for it, then the first has to do.
+        if let Ok(Some(_)) = start.start(1, first) {
+            stats::count(Counter::Hedged);
         }
-        running = running.saturating_sub(1);
-        let Some(Landed { mut plan, status }) = race.take() else {
-            continue;
-        };
-        let block = plan.range.block;
-        plan.deliveries.before(resources, block, pages)?;
-        let placement = Placement::Private;
-        let outcome = completion::finish(resources, &mut plan, placement, pages, status)?;
-        if outcome == Outcome::Right {
-            plan.tally.note();
-            return Ok(plan.range.valid);
-        }
-        if running == 0 {
-            // Its private memory has to be given back before more is asked for.
-            drop(plan);
-            return again(outcome, core::mem::replace(&mut spots, Spots::new()));
-        }
+        race.bell.wait(None);
     }
+    let Landed {
+        mut plan,
+        spots,
+        status,
+    } = race.take().ok_or(Stop::Fail(EIO))?;
+    let block = plan.range.block;
+    plan.deliveries.before(resources, block, pages)?;
+    let placement = Placement::Private;
+    let outcome = completion::finish(resources, &mut plan, placement, pages, status)?;
+    if outcome == Outcome::Right {
+        plan.tally.note();
+        return Ok(plan.range.valid);
+    }
+    // Its private memory has to be given back before more is asked for. The other one, if there is
+    // one, may as well be read: who is to blame has to be found out, and what is bad repaired.
+    drop(plan);
+    again(outcome, spots)
 }

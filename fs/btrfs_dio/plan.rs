@@ -237,6 +237,7 @@ impl Plan {
             len: range.len,
             memory: Memory::Caller { at: range.base },
             file: range.start,
+            within: range.len,
         })?;
         Ok(true)
     }
@@ -340,6 +341,7 @@ impl Plan {
             len,
             memory: Memory::Private { buffer, at: 0 },
             file: self.range.at_offset(segment.at),
+            within: segment.len,
         })?;
         self.deliveries
             .push_decode(buffer, encoded, part, keep, patience.gfp())?;
@@ -374,6 +376,7 @@ impl Plan {
                     len,
                     memory: Memory::Caller { at: to },
                     file,
+                    within: len,
                 };
                 self.fetches.add(lookup, space, fetch)?;
                 len
@@ -391,6 +394,7 @@ impl Plan {
                     len,
                     memory: Memory::Private { buffer, at: 0 },
                     file,
+                    within: len,
                 };
                 self.fetches.add(lookup, space, fetch)?;
                 let copy = self

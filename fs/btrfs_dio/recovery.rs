@@ -18,6 +18,10 @@ use crate::{
         self,
         Rebuild, //
     },
+    blame::{
+        count_errors,
+        locate, //
+    },
     completion::Outcome,
     error::{
         Reason,
@@ -28,7 +32,10 @@ use crate::{
     plan::Plan,
     repair,
     resources::Resources,
-    run::Runs,
+    run::{
+        Runs,
+        Spots, //
+    },
     safe::{
         block::{
             account::Why,
@@ -36,14 +43,14 @@ use crate::{
             bio::Mark, //
         },
         btrfs::{
-            chunk::{
-                ChunkMap,
-                Stripe, //
-            },
+            chunk::ChunkMap,
             device::DeviceHold,
             glance::Watch,
             inode::DioCount,
-            repair::tell_mismatch, //
+            repair::{
+                tell_lost,
+                tell_mismatch, //
+            },
         },
         memalloc::NofsScope,
         patience::Patience,
@@ -55,8 +62,7 @@ use crate::{
     },
     stripe::{
         self,
-        Way,
-        STRIPE_LEN, //
+        Way, //
     },
     window::{
         self,
@@ -75,7 +81,7 @@ enum State {
     /// It does not have its checksum.
     Mismatch,
     /// It could not be read.
-    Failed(Error),
+    Failed,
     /// There is no device to read it from.
     Absent,
     /// There is no copy left.
@@ -100,6 +106,8 @@ pub(crate) struct Block {
     pub(crate) memory: Memory,
     /// Offset in the file that people are told, in bytes.
     pub(crate) file: u64,
+    /// As [`Fetch::kept_at`](crate::fetch::Fetch::kept_at).
+    pub(crate) kept_at: u64,
     /// Its number among all that are fetched.
     nr: usize,
     /// Numbers of the copies that were read first and last, counted from 1; 0 if none was.
@@ -152,7 +160,7 @@ pub(crate) struct Reader<'a> {
 }
 
 /// Reads a window that has failed, and repairs what was bad. Returns what became of it: right, or
-/// its extents have changed. `EIO` if a block is lost.
+/// its extents have changed; and where it was read. `EIO` if a block is lost.
 ///
 /// Task context, sleeps; no extent bit held but that of `ready`.
 pub(crate) fn recover(
@@ -163,24 +171,26 @@ pub(crate) fn recover(
     runs: &mut Runs,
     pages: &UserPages<'_>,
     attempt: &Attempt,
-) -> Result<Outcome, Stop> {
+) -> Result<(Outcome, Spots), Stop> {
     let manner = &attempt.manner;
     let Some(hold) = ready.hold.take() else {
-        return window::deliver_now(resources, ready, plan, pages).map(|()| Outcome::Right);
+        window::deliver_now(resources, ready, plan, pages)?;
+        return Ok((Outcome::Right, Spots::new()));
     };
     plan.deliveries.before(resources, plan.range.block, pages)?;
-    let marks = marks(runs.len())?;
+    let spots = spots(runs)?;
     let fetches = &plan.fetches;
     let ((), _) = batch::wait_for(hold, |submitter| {
         let pool = &resources.pool;
-        bio::submit(submitter, pool, runs, fetches, pages, manner, &marks);
+        bio::submit(submitter, pool, runs, fetches, pages, manner, &spots);
     });
+    count_errors(inode, &spots, &attempt.spots)?;
     let reader = Reader::new(resources, inode, plan, pages, manner);
     let mut scratch = KVec::from_elem(0u8, plan.range.block, GFP_KERNEL)?;
-    let mut blocks = reader.bad_blocks(runs, &marks, &mut scratch)?;
+    let mut blocks = reader.bad_blocks(runs, &spots, &mut scratch)?;
     loop {
         if !plan.is_current() {
-            return Ok(Outcome::Changed);
+            return Ok((Outcome::Changed, spots));
         }
         reader.blame(&mut blocks, &mut scratch)?;
         if !reader.read(&mut blocks, Next::Copy, &mut scratch)? {
@@ -189,10 +199,13 @@ pub(crate) fn recover(
     }
     drop(ready);
     let lost = note(&blocks);
-    if blocks.is_empty() && attempt.failed == Some(Outcome::Mismatch) {
+    let same = !runs.leave(&attempt.spots);
+    if blocks.is_empty() && same && attempt.failed == Some(Outcome::Mismatch) {
         stats::count(Counter::BufferChanged);
     }
     let delivered = if lost {
+        // CAST: Widening.
+        tell_lost(inode.inode(), plan.range.start, plan.range.len as u64);
         Err(Stop::Fail(EIO))
     } else {
         plan.deliveries
@@ -202,7 +215,13 @@ pub(crate) fn recover(
     repair::repair(&reader, &mut blocks, &mut scratch);
     delivered?;
     plan.tally.note();
-    Ok(Outcome::Right)
+    Ok((Outcome::Right, spots))
+}
+
+/// Notes where runs read. With a hold on devices, too.
+fn spots(runs: &Runs) -> Result<Spots, Stop> {
+    let _scope = NofsScope::enter();
+    runs.spots(GFP_KERNEL)
 }
 
 /// Makes so many marks. With a hold on devices, too.
@@ -254,8 +273,8 @@ impl<'a> Reader<'a> {
     /// Returns what became of the block number `nr` of all, which was read into `memory` and ended
     /// with `status`.
     fn judge(&self, memory: Memory, nr: usize, status: Result, scratch: &mut [u8]) -> State {
-        if let Err(error) = status {
-            return State::Failed(error);
+        if status.is_err() {
+            return State::Failed;
         }
         let fetches = &self.plan.fetches;
         let Some(expected) = &fetches.expected else {
@@ -271,7 +290,7 @@ impl<'a> Reader<'a> {
     fn bad_blocks(
         &self,
         runs: &Runs,
-        marks: &[Mark],
+        spots: &Spots,
         scratch: &mut [u8],
     ) -> Result<KVVec<Block>, Stop> {
         let size = self.plan.range.block;
@@ -281,7 +300,7 @@ impl<'a> Reader<'a> {
             for at in (0..fetch.len).step_by(size) {
                 let memory = fetch.memory.forward(at);
                 let run = runs.reading(memory);
-                let state = match run.and_then(|(run, _)| marks.get(run)) {
+                let state = match run.and_then(|(run, _)| spots.mark(run)) {
                     Some(mark) => self.judge(memory, nr, mark.status(), scratch),
                     None => State::Absent,
                 };
@@ -293,6 +312,7 @@ impl<'a> Reader<'a> {
                         logical: fetch.logical.checked_add(skipped).ok_or(Reason::Mapping)?,
                         memory,
                         file: fetch.file.saturating_add(skipped),
+                        kept_at: fetch.kept_at(at, size),
                         nr,
                         first: copy,
                         copy,
@@ -309,11 +329,10 @@ impl<'a> Reader<'a> {
         Ok(blocks)
     }
 
-    /// Blames the copies that were read last for what was bad in them: counts it, tells people, and
-    /// notes what there is to repair.
+    /// Blames the copies that were read last for what was bad in them: counts what did not match, tells
+    /// people, and notes what there is to repair.
     ///
-    /// Rule: `btrfs_data_csum_ok()`, fs/btrfs/inode.c, and `btrfs_log_dev_io_error()`,
-    /// fs/btrfs/bio.c: an error counts once for each bio, a mismatch for each block.
+    /// Rule: `btrfs_data_csum_ok()`, fs/btrfs/inode.c.
     fn blame(&self, blocks: &mut [Block], scratch: &mut [u8]) -> Result<(), Stop> {
         if !blocks.iter().any(Block::is_pending) {
             return Ok(());
@@ -322,7 +341,6 @@ impl<'a> Reader<'a> {
         let hold = DeviceHold::take(inode.fs(), Patience::Wait).map_err(Stop::from_mapping)?;
         let watch = Watch::new();
         let fetches = &self.plan.fetches;
-        let mut blamed = Source::Nowhere;
         for block in blocks.iter_mut().filter(|block| block.is_pending()) {
             // Not another one that has taken its place meanwhile.
             let stripe = locate(&watch, &hold, block.logical, block.copy);
@@ -333,26 +351,18 @@ impl<'a> Reader<'a> {
             if device.is_some() {
                 block.bad |= 1u32.checked_shl(block.copy.saturating_sub(1)).unwrap_or(0);
             }
-            match block.state {
-                State::Mismatch => {
-                    stats::count(Counter::ChecksumMismatches);
-                    let compared = fetches.expected.as_ref().and_then(|expected| {
-                        expected.compare(fetches, self.pages, block.memory, block.nr, scratch)
-                    });
-                    if let Some((digest, expected, _)) = compared {
-                        tell_mismatch(inode, block.file, &digest, expected, block.copy);
-                    }
-                    if let Some(device) = device {
-                        device.count_corruption();
-                    }
-                }
-                State::Failed(error) if block.source != blamed => {
-                    blamed = block.source;
-                    if let Some(device) = device {
-                        device.count_read_error(error);
-                    }
-                }
-                _ => {}
+            if block.state != State::Mismatch {
+                continue;
+            }
+            stats::count(Counter::ChecksumMismatches);
+            let compared = fetches.expected.as_ref().and_then(|expected| {
+                expected.compare(fetches, self.pages, block.memory, block.nr, scratch)
+            });
+            if let Some((digest, expected, _)) = compared {
+                tell_mismatch(inode, block.file, &digest, expected, block.copy);
+            }
+            if let Some(device) = device {
+                device.count_corruption();
             }
         }
         Ok(())
@@ -380,25 +390,20 @@ impl<'a> Reader<'a> {
         self.route(&hold, blocks, next, &mut runs, &mut rebuilds)?;
         let fetches = &self.plan.fetches;
         let rebuilds = rebuilds.as_slice();
-        let run_marks = marks(runs.len())?;
+        let spots = spots(&runs)?;
         let rebuild_marks = marks(rebuilds.len())?;
+        let size = self.plan.range.block;
         let ((), _) = batch::wait_for(hold, |submitter| {
-            let (pool, pages) = (&self.resources.pool, self.pages);
-            bio::submit(
-                submitter,
-                pool,
-                &mut runs,
-                fetches,
-                pages,
-                self.manner,
-                &run_marks,
-            );
-            bio::rebuild(submitter, pool, rebuilds, fetches, pages, &rebuild_marks);
+            let (pool, pages, manner) = (&self.resources.pool, self.pages, self.manner);
+            bio::submit(submitter, pool, &mut runs, fetches, pages, manner, &spots);
+            let marks = &rebuild_marks;
+            bio::rebuild(submitter, pool, rebuilds, size, fetches, pages, marks);
         });
+        count_errors(self.inode, &spots, &Spots::new())?;
         let mut any = false;
         for block in blocks.iter_mut() {
             let mark = match block.source {
-                Source::Run(nr) => run_marks.get(nr),
+                Source::Run(nr) => spots.mark(nr),
                 Source::Rebuild(nr) => rebuild_marks.get(nr),
                 Source::Nowhere => None,
             };
@@ -459,7 +464,7 @@ impl<'a> Reader<'a> {
             // CAST: Widening.
             let follows = |(logical, memory, copy, _): &(u64, Memory, u32, Source)| {
                 logical.checked_add(size as u64) == Some(block.logical)
-                    && block.logical.wrapping_sub(shape.start) % STRIPE_LEN != 0
+                    && !stripe::begins(&shape, block.logical)
                     && memory.forward(size) == block.memory
                     && *copy == block.copy
             };
@@ -476,7 +481,8 @@ impl<'a> Reader<'a> {
                 }
                 (Way::Stripe(_), Some(stripe), _) => {
                     let nr = runs.len();
-                    match runs.push(&stripe, block.copy, block.memory, size, Why::Retry) {
+                    let what = (block.logical, block.copy);
+                    match runs.push(&stripe, what, block.memory, size, Why::Retry) {
                         Ok(()) => Source::Run(nr),
                         Err(Stop::Absent) => {
                             block.device = None;
@@ -509,26 +515,5 @@ impl<'a> Reader<'a> {
             };
         }
         Ok(())
-    }
-}
-
-/// Finds a copy of what is at a logical address: how it is read, and, if from one place, where.
-fn locate<'h>(
-    watch: &'h Watch,
-    hold: &'h DeviceHold<'_>,
-    logical: u64,
-    copy: u32,
-) -> Option<(Way, Option<Stripe<'h>>)> {
-    let map = ChunkMap::get(watch, hold, logical).ok()?;
-    let shape = map.shape();
-    let place = stripe::place(&shape, logical, 1).ok()?;
-    match stripe::way(&shape, &place, copy)? {
-        Way::Rebuilt => Some((Way::Rebuilt, None)),
-        Way::Stripe(nr) => {
-            let stripe = map.stripe(nr)?;
-            let physical = stripe.physical.checked_add(place.offset)?;
-            let stripe = Stripe { physical, ..stripe };
-            Some((Way::Stripe(nr), Some(stripe)))
-        }
     }
 }

@@ -134,7 +134,7 @@ impl<'h> Finder<'h, '_> {
         // CAST: As above.
         let all = place.len as usize;
         if let Some((n, len)) = self.again(map, place) {
-            return self.push(map, place, n, memory, all.min(len), Why::Again);
+            return self.push(map, (place, address), n, memory, all.min(len), Why::Again);
         }
         let share = share.filter(|_| place.copies > 1 && self.policy == ReadPolicy::Spread);
         if let Some(nr) = self.continued(map, place) {
@@ -157,7 +157,7 @@ impl<'h> Finder<'h, '_> {
             Some(share) if self.idle(map, place) => all.min(share),
             _ => all,
         };
-        self.push(map, place, n, memory, len, why)
+        self.push(map, (place, address), n, memory, len, why)
     }
 
     /// Adds a place, or the beginning of it that is in one stripe's length, as a run of its own, so
@@ -185,7 +185,7 @@ impl<'h> Finder<'h, '_> {
                 (n, why, len)
             }
         };
-        match self.push(map, place, n, memory, len, why) {
+        match self.push(map, (place, address), n, memory, len, why) {
             Err(Stop::Absent) => Ok(len),
             pushed => pushed,
         }
@@ -195,7 +195,7 @@ impl<'h> Finder<'h, '_> {
     fn push(
         &mut self,
         map: &ChunkMap<'h>,
-        place: &Place,
+        (place, address): (&Place, u64),
         n: u32,
         memory: Memory,
         len: usize,
@@ -203,7 +203,7 @@ impl<'h> Finder<'h, '_> {
     ) -> Result<usize, Stop> {
         let stripe = nth(map, place, n).ok_or(Reason::Mapping)?;
         let copy = n.saturating_add(1);
-        self.runs.push(&stripe, copy, memory, len, why)?;
+        self.runs.push(&stripe, (address, copy), memory, len, why)?;
         let last = self.runs.as_slice().last();
         self.fits(last, memory).then_some(len).ok_or(Stop::Misfit)
     }

@@ -14,9 +14,12 @@ use crate::{
     few::Few,
     mirror,
     safe::{
-        block::account::{
-            Charge,
-            Why, //
+        block::{
+            account::{
+                Charge,
+                Why, //
+            },
+            bio::Mark,
         },
         btrfs::{
             chunk::Stripe,
@@ -48,7 +51,8 @@ pub(crate) struct Run {
     pub(crate) len: usize,
     /// What tells the device from others, under the hold.
     pub(crate) id: usize,
-    /// Number of the copy it is of, or begins with, counted from 1.
+    /// Logical address of what it begins with, and the number of the copy of that, counted from 1.
+    pub(crate) logical: u64,
     pub(crate) copy: u32,
     /// Numbers of its first and last span.
     first: usize,
@@ -63,15 +67,20 @@ impl Run {
     }
 }
 
-/// What was read of which devices: what it takes to read the same again. In bytes.
-#[derive(Clone, Copy)]
-struct Spot {
-    id: usize,
+/// What is read of which device: what it takes to read the same again, and to know whom to blame. In
+/// bytes.
+pub(crate) struct Spot {
+    /// As those of its [`Run`].
+    pub(crate) logical: u64,
+    pub(crate) copy: u32,
+    pub(crate) id: usize,
     physical: u64,
     len: usize,
+    /// What has become of it.
+    pub(crate) mark: Mark,
 }
 
-/// The places of a window on devices.
+/// The places of a window on devices, one for each run.
 pub(crate) struct Spots(Few<Spot>);
 
 impl Spots {
@@ -93,6 +102,26 @@ impl Spots {
             let left = spot.len.checked_sub(skipped)?;
             (spot.id == id && left > 0).then_some(left)
         })
+    }
+
+    /// Returns those that could not be read.
+    pub(crate) fn failed(&self) -> impl Iterator<Item = (&Spot, Error)> {
+        let spots = self.0.as_slice().iter();
+        spots.filter_map(|spot| Some((spot, spot.mark.status().err()?)))
+    }
+
+    /// Returns whether this is where something could not be read.
+    pub(crate) fn has_failed(&self, other: &Spot) -> bool {
+        self.failed().any(|(spot, _)| {
+            let skipped = other.physical.checked_sub(spot.physical);
+            // CAST: Widening.
+            spot.id == other.id && skipped.is_some_and(|skipped| skipped < spot.len as u64)
+        })
+    }
+
+    /// Returns the mark of run number `nr`, if the places of the runs are known.
+    pub(crate) fn mark(&self, nr: usize) -> Option<&Mark> {
+        self.0.as_slice().get(nr).map(|spot| &spot.mark)
     }
 }
 
@@ -177,20 +206,26 @@ impl Runs {
         (self.runs.as_mut_slice(), Spans(self.spans.as_slice()))
     }
 
-    /// Returns the places of all runs; none, if there is no memory to note them in. Any context.
-    pub(crate) fn spots(&self) -> Spots {
-        let mut spots = Spots::new();
+    /// Returns the places of all runs, of which nothing has been read so far.
+    pub(crate) fn spots(&self, gfp: Flags) -> Result<Spots, Stop> {
+        let mut spots = Few::with_room(self.len(), gfp)?;
         for run in self.runs.as_slice() {
             let spot = Spot {
+                logical: run.logical,
+                copy: run.copy,
                 id: run.id,
                 physical: run.physical,
                 len: run.len,
+                mark: Mark::new(),
             };
-            if spots.0.push(spot, GFP_NOWAIT).is_err() {
-                return Spots::new();
-            }
+            spots.push(spot, gfp)?;
         }
-        spots
+        Ok(Spots(spots))
+    }
+
+    /// As [`Self::spots`], but with none if there is no memory for that. Does not sleep.
+    pub(crate) fn spots_if_cheap(&self) -> Spots {
+        self.spots(GFP_NOWAIT).unwrap_or_else(|_| Spots::new())
     }
 
     /// Adds memory to run number `nr`, for what follows it on the device.
@@ -213,12 +248,12 @@ impl Runs {
         Ok(())
     }
 
-    /// Adds a run of one span, of copy number `copy`, counted from 1. `Absent` if the device is not
-    /// there.
+    /// Adds a run of one span, of what is at a logical address, and of the copy of this number, counted
+    /// from 1. `Absent` if the device is not there.
     pub(crate) fn push(
         &mut self,
         stripe: &Stripe<'_>,
-        copy: u32,
+        (logical, copy): (u64, u32),
         memory: Memory,
         len: usize,
         why: Why,
@@ -241,6 +276,7 @@ impl Runs {
                 physical: stripe.physical,
                 len,
                 id: stripe.device.id(),
+                logical,
                 copy,
                 first: span,
                 last: span,

@@ -72,6 +72,12 @@ pub(crate) fn place(shape: &Shape, logical: u64, len: u64) -> Result<Place, Reas
     }
 }
 
+/// Returns whether the next stripe's turn begins at a logical address of a chunk, which itself need not
+/// begin at a multiple of what lies on one.
+pub(crate) fn begins(shape: &Shape, logical: u64) -> bool {
+    logical.wrapping_sub(shape.start) % STRIPE_LEN == 0
+}
+
 /// How a copy is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {

@@ -3,7 +3,7 @@
 //! One window of a read: lock, plan, submit; and once all has arrived, finish or try again.
 
 use crate::{
-    bio,
+    bio, blame,
     budget::Share,
     completion::{
         self,
@@ -90,7 +90,7 @@ pub(crate) struct Attempt {
     pub(crate) placement: Placement,
     /// Private memory taken beforehand.
     pub(crate) share: Option<Share>,
-    /// The spots to read again, if they are to be the same ones.
+    /// The spots of the attempt before, to be read again, if they are to be the same ones.
     pub(crate) spots: Spots,
     /// Spots that have been asked, and are slow to answer.
     pub(crate) slow: Spots,
@@ -204,6 +204,16 @@ fn prepare_at_a_glance<'a>(
     }))
 }
 
+/// Returns whether direct writers are kept away while a window of a file is read.
+pub(crate) fn writers(inode: &DioCount<'_>) -> Writers {
+    let inode = inode.inode();
+    if inode.has_checksums() || !inode.is_overwritten_in_place() {
+        Writers::Allowed
+    } else {
+        Writers::KeptAway
+    }
+}
+
 /// As [`prepare`], but only once. `locked`: the extents are to be kept locked until all is known of
 /// them, since they kept changing.
 fn prepare_once<'a>(
@@ -233,11 +243,7 @@ fn prepare_once<'a>(
         .write_back_compressed(range.start, len, patience)
         .map_err(Stop::Fail)?;
 
-    let writers = if inode.inode().has_checksums() || !inode.inode().is_overwritten_in_place() {
-        Writers::Allowed
-    } else {
-        Writers::KeptAway
-    };
+    let writers = writers(inode);
     let lock = ExtentLock::new(inode, range.start, len, writers, LOCK_TRIES, patience)
         .map_err(Stop::from_mapping)?
         .ok_or(Reason::Busy)?;
@@ -314,28 +320,24 @@ pub(crate) fn read(
     let mut attempt = Attempt::first(manner);
     let mut plan = Plan::new(range);
     let mut runs = Runs::new();
+    let mut spots = Spots::new();
     let nowait = manner.patience == Patience::Nowait;
     let outcome = match prepare(resources, inode, range, &mut attempt, &mut plan, &mut runs) {
         Err(Stop::Absent) if !nowait => Outcome::Failed,
         Err(Stop::Absent) => return Err(Stop::WouldWait),
         Err(stop) => return Err(stop),
         Ok(_) if nowait && plan.range != *range => return Err(Stop::WouldWait),
-        Ok(ready) => deliver(
-            resources,
-            ready,
-            &mut plan,
-            &mut runs,
-            attempt.placement,
-            pages,
-            manner,
-        )?,
+        Ok(ready) => {
+            spots = runs.spots_if_cheap();
+            let (runs, spots) = (&mut runs, &spots);
+            deliver(resources, ready, &mut plan, runs, spots, &attempt, pages)?
+        }
     };
     if outcome == Outcome::Right {
         return Ok(plan.range.valid);
     }
     // Its private memory has to be given back before more is asked for.
     drop(plan);
-    let spots = runs.spots();
     drop(runs);
     read_again(resources, inode, range, pages, manner, (outcome, spots))
 }
@@ -358,11 +360,14 @@ pub(crate) fn read_again(
     attempt.manner.patience = Patience::Wait;
     for _ in 0..READ_TRIES {
         match outcome {
-            Outcome::Right | Outcome::Changed => {}
+            Outcome::Right => {}
+            // What does not match now need not have been changed by the owner of the buffer.
+            Outcome::Changed => attempt.failed = attempt.failed.map(|_| Outcome::Failed),
             Outcome::Misfit => attempt.placement = Placement::Private,
             Outcome::Mismatch | Outcome::Failed => {
                 attempt.placement = Placement::Private;
                 attempt.failed = Some(outcome);
+                blame::count_errors(inode, &attempt.spots, &Spots::new())?;
             }
         }
         let mut plan = Plan::new(range);
@@ -375,16 +380,18 @@ pub(crate) fn read_again(
             prepared => prepared?,
         };
         let (plan, runs) = (&mut plan, &mut runs);
-        outcome = if attempt.failed.is_some() {
+        let spots;
+        (outcome, spots) = if attempt.failed.is_some() {
             recovery::recover(resources, inode, ready, plan, runs, pages, &attempt)?
         } else {
-            let placement = attempt.placement;
-            deliver(resources, ready, plan, runs, placement, pages, manner)?
+            let spots = runs.spots_if_cheap();
+            let outcome = deliver(resources, ready, plan, runs, &spots, &attempt, pages)?;
+            (outcome, spots)
         };
         if outcome == Outcome::Right {
             return Ok(plan.range.valid);
         }
-        attempt.spots = runs.spots();
+        attempt.spots = spots;
     }
     Err(Reason::Busy.into())
 }
@@ -408,9 +415,9 @@ fn deliver(
     mut ready: Ready<'_>,
     plan: &mut Plan,
     runs: &mut Runs,
-    placement: Placement,
+    spots: &Spots,
+    attempt: &Attempt,
     pages: &UserPages<'_>,
-    manner: &Manner,
 ) -> Result<Outcome, Stop> {
     let Some(hold) = ready.hold.take() else {
         return deliver_now(resources, ready, plan, pages).map(|()| Outcome::Right);
@@ -426,12 +433,20 @@ fn deliver(
         let fetches = &*fetches;
         batch::wait_for(hold, |submitter| {
             let pool = &resources.pool;
-            bio::submit(submitter, pool, runs, fetches, pages, manner, &[]);
+            bio::submit(
+                submitter,
+                pool,
+                runs,
+                fetches,
+                pages,
+                &attempt.manner,
+                spots,
+            );
             deliveries.before(resources, block, pages)
         })
     };
     before?;
-    let outcome = completion::finish(resources, plan, placement, pages, status);
+    let outcome = completion::finish(resources, plan, attempt.placement, pages, status);
     drop(writers);
     let outcome = outcome?;
     if outcome == Outcome::Right {

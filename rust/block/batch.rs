@@ -34,9 +34,7 @@ use core::{
     ptr::NonNull, //
 };
 use kernel::{
-    bindings,
-    block::SECTOR_SHIFT,
-    container_of,
+    bindings, container_of,
     error::to_result,
     prelude::*,
     sync::atomic::{
@@ -93,6 +91,11 @@ impl Core {
     /// Returns whether all bios have succeeded. To be asked when it has landed.
     pub(super) fn status(&self) -> Result {
         to_result(self.error.load(Relaxed))
+    }
+
+    /// Returns the filesystem, on whose devices a hold is ours until the set has landed.
+    pub(super) fn fs_info(&self) -> *mut our_bindings::btrfs_fs_info {
+        self.fs_info
     }
 
     /// Notes an error, if it is the first.
@@ -164,65 +167,13 @@ impl<'s, 'p> Submitter<'s, 'p> {
         unsafe { bindings::submit_bio(bio.as_ptr()) }
     }
 
-    /// Submits a bio of [`ReadBio::rebuilt`] that gathers whole blocks in private memory: its `len`
-    /// bytes from `logical` on, which do not leave a stripe, are rebuilt from the other stripes of a
-    /// chunk with parity, in the way that btrfs has for copy number `mirror`, which is 2 or more.
-    ///
-    /// The bio must have `len` bytes of memory. What is rebuilt may still be wrong. `EINVAL` if the
-    /// chunk is none of that kind, or has no such copy. Task context, sleeps.
-    ///
-    /// Rule: `btrfs_submit_mirrored_bio()` and `__btrfs_submit_bio()`, fs/btrfs/bio.c.
-    pub(crate) fn rebuild(self, bio: ReadBio<'p>, logical: u64, len: usize, mirror: u32) -> Result {
-        let mut number = i32::try_from(mirror).map_err(|_| EINVAL)?;
-        if number < 2 {
-            return Err(EINVAL);
-        }
-        // CAST: Widening.
-        let mut reach = len as u64;
-        let mut context = core::ptr::null_mut();
-        // SAFETY: The set is not sealed, so its filesystem is mounted, and a hold is ours.
-        to_result(unsafe {
-            our_bindings::btrfs_map_block(
-                self.core.fs_info,
-                our_bindings::btrfs_map_op_BTRFS_MAP_READ,
-                logical,
-                &mut reach,
-                &mut context,
-                core::ptr::null_mut(),
-                &mut number,
-            )
-        })?;
-        let Some(context) = NonNull::new(context) else {
-            return Err(EINVAL);
-        };
-        const PARITY: u64 = our_bindings::BTRFS_BLOCK_GROUP_RAID5 as u64
-            | our_bindings::BTRFS_BLOCK_GROUP_RAID6 as u64;
-        // SAFETY: A reference of ours, given back after its last use. What rebuilds the stripe takes
-        // one of its own. The bio is ours to submit, and of this set; that it is where it is said to be,
-        // whole blocks, within a row of stripes, and has as much memory, has been checked.
-        unsafe {
-            // CAST: Widening.
-            let block = (*self.core.fs_info).sectorsize as usize;
-            let whole = |bytes: usize| bytes.checked_rem(block) == Some(0);
-            let fits = (*context.as_ptr()).map_type & PARITY != 0
-                && whole(len)
-                // CAST: `usize` on 64 bits.
-                && whole(logical as usize)
-                && (*bio.as_raw()).bi_iter.bi_sector == logical >> SECTOR_SHIFT
-                // CAST: Widening.
-                && (*bio.as_raw()).bi_iter.bi_size as usize == len
-                && reach >= len as u64;
-            if fits {
-                let bio = self.enlist(bio);
-                our_bindings::raid56_parity_recover(bio.as_ptr(), context.as_ptr(), number);
-            }
-            our_bindings::btrfs_put_bioc(context.as_ptr());
-            fits.then_some(()).ok_or(EINVAL)
-        }
+    /// Returns the set, to be looked at.
+    pub(super) fn core(self) -> &'s Core {
+        self.core
     }
 
     /// Makes a bio one of the set. It is to be submitted.
-    fn enlist(self, bio: ReadBio<'p>) -> NonNull<bindings::bio> {
+    pub(super) fn enlist(self, bio: ReadBio<'p>) -> NonNull<bindings::bio> {
         let bio = bio.into_raw();
         // INVARIANT: Counted before it can complete.
         self.core.pending.add(1, Relaxed);
@@ -245,9 +196,10 @@ impl<'s, 'p> Submitter<'s, 'p> {
 ///
 /// # Safety
 ///
-/// Only to be called by the block layer, once, with a bio that [`Submitter::submit`] has submitted.
+/// Only to be called by the block layer, or by who rebuilds stripes, once, with a bio of
+/// [`Submitter::enlist`] that has been submitted.
 unsafe extern "C" fn end_io(bio: *mut bindings::bio) {
-    // SAFETY: `bi_private` was set by `submit()`, and the set lives at least until `pending` has
+    // SAFETY: `bi_private` was set by `enlist()`, and the set lives at least until `pending` has
     // been counted down for this bio, below. The bio is valid until it is put, which frees it.
     unsafe {
         let core = NonNull::new_unchecked((*bio).bi_private.cast::<Core>());

@@ -139,9 +139,9 @@ impl<'p> ReadBio<'p> {
         unsafe { Self::new(pool, device.as_bdev(), physical, pieces, ioprio, charge) }
     }
 
-    /// Allocates a read of `pieces` pieces from byte `logical` of the filesystem on, to be rebuilt.
-    /// Otherwise as [`Self::gathering`].
-    pub(crate) fn rebuilt(pool: &'p BioPool, logical: u64, pieces: usize) -> Result<Self> {
+    /// Allocates a read as [`Self::gathering`] does, but from byte `logical` of the filesystem on, and of
+    /// no device: it is not to be submitted to one.
+    pub(super) fn of_no_device(pool: &'p BioPool, logical: u64, pieces: usize) -> Result<Self> {
         // CAST: Clamped to what a bio can have.
         let pieces = pieces.clamp(1, MAX_PIECES) as u16;
         // SAFETY: No device.
@@ -209,9 +209,11 @@ impl<'p> ReadBio<'p> {
         added > 0
     }
 
-    /// Returns the bio, to be looked at.
-    pub(super) fn as_raw(&self) -> *const bindings::bio {
-        self.bio.as_ptr()
+    /// Returns how many bytes of memory it has so far.
+    pub(super) fn len(&self) -> usize {
+        // SAFETY: By the type invariants.
+        // CAST: Widening.
+        unsafe { (*self.bio.as_ptr()).bi_iter.bi_size as usize }
     }
 
     /// Gives the bio away, to be submitted.

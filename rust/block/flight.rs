@@ -54,14 +54,14 @@ pub(crate) trait Cargo: Send + Sync + Sized + 'static {
 
     /// Called if [`Self::land`] says so. Task context, sleeps, and may wait for other flights to
     /// land. Then the cargo is dropped.
-    fn go_on(&mut self);
+    fn go_on(&mut self, base: &Self::Base);
 }
 
 /// Where workers are.
 pub(crate) trait Queues {
     /// Returns where those are that land.
     fn landing(&self) -> &Queue;
-    /// Returns where those are that go on. None of them has another flight wait for it.
+    /// Returns where those are that go on. None that lands waits for one of them.
     fn going_on(&self) -> &Queue;
 }
 
@@ -223,8 +223,10 @@ unsafe extern "C" fn go_on<T: Cargo>(work: *mut bindings::work_struct) {
         let flight = container_of!(Opaque::cast_from(work), Flight<T>, work);
         KBox::from_raw(flight.cast_mut())
     };
-    let passage = flight.passage.take();
-    flight.cargo.go_on();
+    let Some(passage) = flight.passage.take() else {
+        return;
+    };
+    flight.cargo.go_on(&passage);
     drop(flight);
     // Last, as in `run()`.
     drop(passage);

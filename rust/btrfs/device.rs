@@ -118,20 +118,13 @@ impl<'h> Device<'h> {
     ///
     /// Rule: `btrfs_log_dev_io_error()`, fs/btrfs/bio.c.
     pub(crate) fn count_read_error(self, error: Error) {
-        // What these errors of the block layer are as numbers: of I/O, of the target, of the medium,
-        // of protection.
-        if self.bdev().is_null() || ![EIO, EREMOTEIO, ENODATA, EILSEQ].contains(&error) {
-            return;
-        }
-        self.count_error(bindings::btrfs_dev_stat_values_BTRFS_DEV_STAT_READ_ERRS);
+        // SAFETY: By the type invariants the device exists, and its name with it.
+        unsafe { bindings::bdio_count_read_error(self.device, error.to_errno()) }
     }
 
     /// Counts a block that is not what was written, and tells of it, as btrfs does. Any context.
     pub(crate) fn count_corruption(self) {
-        self.count_error(bindings::btrfs_dev_stat_values_BTRFS_DEV_STAT_CORRUPTION_ERRS);
-    }
-
-    fn count_error(self, kind: bindings::btrfs_dev_stat_values) {
+        let kind = bindings::btrfs_dev_stat_values_BTRFS_DEV_STAT_CORRUPTION_ERRS;
         // SAFETY: By the type invariants the device exists.
         // CAST: A small number.
         unsafe { bindings::btrfs_dev_stat_inc_and_print(self.device, kind as i32) }

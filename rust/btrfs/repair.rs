@@ -7,14 +7,14 @@
 
 use super::{
     extent_lock::ExtentLock,
-    fs::FsInfo,
     inode::Inode, //
 };
 use crate::{
     bindings,
     safe::{
         hash::Digest,
-        private::PrivateBuffer, //
+        private::PrivateBuffer,
+        workqueue::Queue, //
     },
 };
 use kernel::{
@@ -27,34 +27,52 @@ use kernel::{
 // CAST: 16.
 const MOST_STEPS: usize = bindings::BTRFS_MAX_BLOCKSIZE as usize / PAGE_SIZE;
 
-/// Leave to write to the devices of a filesystem, which is neither read-only nor frozen for as long
-/// as this lives, and was neither broken nor shut down when it was taken.
-///
-/// To be held for a short time only: whoever freezes, remounts or unmounts it waits.
-///
-/// # Invariants
-///
-/// `bdio_write_begin()` has succeeded for `fs`, in this task, and `bdio_write_end()` is still due.
-pub(crate) struct Writable<'a> {
-    fs: FsInfo<'a>,
+/// What a worker is told to write.
+struct Order {
+    fs_info: *mut bindings::btrfs_fs_info,
+    ino: u64,
+    offset: u64,
+    len: u32,
+    logical: u64,
+    addresses: [kernel::bindings::phys_addr_t; MOST_STEPS],
+    step: u32,
+    mirror: i32,
 }
 
-impl<'a> Writable<'a> {
-    /// Takes leave, if it is given at once. Task context; does not sleep.
-    pub(crate) fn take(fs: FsInfo<'a>) -> Option<Self> {
-        // SAFETY: The filesystem is mounted.
-        if !unsafe { bindings::bdio_write_begin(fs.as_raw()) } {
-            return None;
+// SAFETY: Whoever gives the order waits until it has been carried out, and keeps the filesystem.
+unsafe impl Send for Order {}
+
+impl Order {
+    /// Writes it, if the filesystem is, and stays, neither read-only nor frozen nor broken. `EROFS`
+    /// if not: that is not waited for, or who freezes it would be waited for by readers.
+    ///
+    /// # Safety
+    ///
+    /// The filesystem must be mounted, and the addresses must be those of so many steps of memory that
+    /// are as many bytes as are to be written: a block, at a multiple of its size. There must be a
+    /// copy of that number, which is not 0.
+    unsafe fn carry_out(&self) -> Result {
+        // SAFETY: By the contract; what was begun is ended, in this task. The function waits for what
+        // it submits.
+        unsafe {
+            if !bindings::bdio_write_begin(self.fs_info) {
+                return Err(EROFS);
+            }
+            let written = to_result(bindings::btrfs_repair_io_failure(
+                self.fs_info,
+                self.ino,
+                self.offset,
+                self.len,
+                self.logical,
+                self.addresses.as_ptr(),
+                self.step,
+                self.mirror,
+            ));
+            // An error of the filesystem makes it read-only at any time, and then nothing is written.
+            let may_write = bindings::bdio_may_write(self.fs_info);
+            bindings::bdio_write_end(self.fs_info);
+            written.and(may_write.then_some(()).ok_or(EROFS))
         }
-        // INVARIANT: Called just now, with success.
-        Some(Self { fs })
-    }
-}
-
-impl Drop for Writable<'_> {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariants. `FsInfo` does not leave its task.
-        unsafe { bindings::bdio_write_end(self.fs.as_raw()) }
     }
 }
 
@@ -73,23 +91,20 @@ pub(crate) struct GoodBlock<'b> {
 }
 
 impl GoodBlock<'_> {
-    /// Writes the block to the copy of number `mirror`, which counts from 1, and waits for that.
+    /// Has a worker of `queue` write the block to the copy of number `mirror`, which counts from 1, and
+    /// waits for that.
     ///
-    /// The caller has seen that it is the block of the locked range that it is said to be. Errors
-    /// are those of the device, which are counted, or `EINVAL`. Task context, sleeps; no hold on
-    /// devices held.
-    pub(crate) fn write(
-        &self,
-        lock: &ExtentLock<'_>,
-        writable: &Writable<'_>,
-        mirror: u32,
-    ) -> Result {
+    /// The caller has seen that it is the block that it is said to be, and that the locked range keeps
+    /// its space the file's. Errors are those of the device, which are counted; `EROFS` if nothing may
+    /// be written now; or `EINVAL`. Task context, sleeps; not from work of `queue`; no hold on devices
+    /// held.
+    pub(crate) fn write(&self, lock: &ExtentLock<'_>, queue: &Queue, mirror: u32) -> Result {
+        let fs = lock.inode().fs();
         // CAST: Widening.
-        let block = writable.fs.block_size() as usize;
+        let block = fs.block_size() as usize;
         let step = block.min(PAGE_SIZE);
         let whole = |value: u64| value.checked_rem(block as u64) == Some(0);
-        let same = core::ptr::eq(lock.inode().fs().as_raw(), writable.fs.as_raw());
-        if !same || self.len != block || !whole(self.offset) || !whole(self.logical) {
+        if self.len != block || !whole(self.offset) || !whole(self.logical) {
             return Err(EINVAL);
         }
         let mirror = i32::try_from(mirror).map_err(|_| EINVAL)?;
@@ -102,23 +117,22 @@ impl GoodBlock<'_> {
             let physical = self.buffer.physical(at, step).ok_or(EINVAL)?;
             *addresses.get_mut(nr).ok_or(EINVAL)? = physical;
         }
-        // SAFETY: The filesystem is mounted; there is an address for each step of the block, of
-        // memory within a page that is there until the function returns. It waits for what it
-        // submits. `mirror` is not 0, and what is asked for is a block, at a multiple of its size.
-        to_result(unsafe {
-            bindings::btrfs_repair_io_failure(
-                writable.fs.as_raw(),
-                lock.inode().number(),
-                self.offset,
-                // CAST: The size of a block.
-                self.len as u32,
-                self.logical,
-                addresses.as_ptr(),
-                // CAST: No more than that.
-                step as u32,
-                mirror,
-            )
-        })
+        let order = Order {
+            fs_info: fs.as_raw(),
+            ino: lock.inode().number(),
+            offset: self.offset,
+            // CAST: The size of a block.
+            len: self.len as u32,
+            logical: self.logical,
+            addresses,
+            // CAST: No more than that.
+            step: step as u32,
+            mirror,
+        };
+        // SAFETY: The filesystem is mounted as long as this waits, and so is the memory there, of which
+        // there is an address for each step. What is asked for is a block.
+        let written = queue.run(move || unsafe { order.carry_out() });
+        written.unwrap_or(Err(EIO))
     }
 }
 
@@ -149,4 +163,11 @@ pub(crate) fn tell_mismatch(
             mirror as i32,
         )
     }
+}
+
+/// Tells who listens to errors of the filesystem that the `len` bytes of a file from `offset` on cannot be
+/// read. Task context; does not wait for who listens.
+pub(crate) fn tell_lost(inode: Inode<'_>, offset: u64, len: u64) {
+    // SAFETY: The inode is valid, and referred to: what is told refers to it as well.
+    unsafe { bindings::bdio_report_read_error(inode.as_raw(), offset, len, EIO.to_errno()) }
 }

@@ -13,6 +13,7 @@ struct bio;
 struct bio_vec;
 struct block_device;
 struct btrfs_chunk_map;
+struct btrfs_device;
 struct btrfs_file_extent_item;
 struct btrfs_fs_info;
 struct btrfs_inode;
@@ -52,6 +53,9 @@ u32 bdio_item_size(const struct extent_buffer *leaf, int slot);
 struct file *bdio_get_file(const struct kiocb *iocb);
 
 /* repair.c */
+void bdio_count_read_error(struct btrfs_device *device, int error);
+void bdio_report_read_error(struct btrfs_inode *inode, u64 offset, u64 len, int error);
+bool bdio_may_write(struct btrfs_fs_info *fs_info);
 bool bdio_write_begin(struct btrfs_fs_info *fs_info);
 void bdio_write_end(struct btrfs_fs_info *fs_info);
 void bdio_warn_csum(const struct btrfs_inode *inode, u64 offset, const u8 *csum,

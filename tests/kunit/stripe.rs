@@ -13,6 +13,7 @@ mod tests {
             Shape, //
         },
         stripe::{
+            begins,
             copies,
             place,
             way,
@@ -257,6 +258,34 @@ mod tests {
                 place(&shape(profile, stripes, 1), START, 4096),
                 Err(Reason::Mapping)
             );
+        }
+    }
+
+    /// Where the next stripe's turn begins, also in chunks that do not begin at a multiple of its
+    /// length: there, and nowhere else, another stripe follows, or the next row of the same one.
+    #[test]
+    fn beginnings() {
+        for start in [START, START + 4096, START + K64 - 4096, START + 7 * 4096] {
+            for (profile, stripes) in [
+                (Profile::Raid0, 3),
+                (Profile::Raid10, 4),
+                (Profile::Raid5, 3),
+                (Profile::Raid6, 4),
+            ] {
+                let shape = Shape {
+                    start,
+                    ..shape(profile, stripes, 2)
+                };
+                let at = |logical| {
+                    let place = place(&shape, logical, 4096);
+                    place.map(|place| (place.first, place.offset / K64))
+                };
+                for logical in (start + 4096..start + 9 * K64).step_by(4096) {
+                    let other = at(logical) != at(logical - 4096);
+                    assert_eq!(begins(&shape, logical), other);
+                }
+                assert!(begins(&shape, start));
+            }
         }
     }
 

@@ -13,11 +13,21 @@ const TIMES: u64 = 1 << 30;
 /// Disks whose requests, reads and writes, fail by chance, until this is dropped.
 pub struct Failing {
     switches: Vec<PathBuf>,
+    times: u64,
 }
 
 impl Failing {
     /// Of those to these disks so many in a hundred.
     pub fn some(disks: &[&Path], percent: u32) -> Result<Self> {
+        Self::new(disks, percent, TIMES)
+    }
+
+    /// Of those to this disk the next one.
+    pub fn next(disk: &Path) -> Result<Self> {
+        Self::new(&[disk], 100, 1)
+    }
+
+    fn new(disks: &[&Path], percent: u32, times: u64) -> Result<Self> {
         if !Path::new(CONTROL).exists() {
             return Err(skip("a kernel without fail_make_request"));
         }
@@ -25,13 +35,14 @@ impl Failing {
             ("verbose", 0),
             ("interval", 1),
             ("space", 0),
-            ("times", TIMES),
+            ("times", times),
             ("probability", percent.into()),
         ] {
             put(&Path::new(CONTROL).join(name), value)?;
         }
         let mut failing = Self {
             switches: Vec::new(),
+            times,
         };
         for disk in disks {
             let name = disk.canonicalize()?;
@@ -47,7 +58,7 @@ impl Failing {
     pub fn count(&self) -> Result<u64> {
         let path = Path::new(CONTROL).join("times");
         let left: u64 = std::fs::read_to_string(path)?.trim().parse()?;
-        Ok(TIMES - left)
+        Ok(self.times - left)
     }
 }
 

@@ -206,3 +206,69 @@ pub fn pipe() -> io::Result<(File, File)> {
     // SAFETY: Both were just made.
     Ok(unsafe { (File::from_raw_fd(ends[0]), File::from_raw_fd(ends[1])) })
 }
+
+/// What a file system tells of its errors to those who listen: FAN_FS_ERROR.
+pub struct Errors(File);
+
+impl Errors {
+    /// Listens to the file system that is mounted there.
+    pub fn of(mnt: &Path) -> io::Result<Self> {
+        let flags = libc::FAN_CLASS_NOTIF | libc::FAN_REPORT_FID | libc::FAN_NONBLOCK;
+        // SAFETY: No pointers.
+        let fd = check(unsafe { libc::fanotify_init(flags, 0) } as isize)?;
+        // SAFETY: A descriptor of nobody else's.
+        let errors = Self(unsafe { File::from_raw_fd(fd as RawFd) });
+        let flags = libc::FAN_MARK_ADD | libc::FAN_MARK_FILESYSTEM;
+        let (mask, path) = (libc::FAN_FS_ERROR, cstring(mnt));
+        // SAFETY: The path is a string that ends.
+        let marked = unsafe {
+            libc::fanotify_mark(
+                errors.0.as_raw_fd(),
+                flags,
+                mask,
+                libc::AT_FDCWD,
+                path.as_ptr(),
+            )
+        };
+        check(marked as isize)?;
+        Ok(errors)
+    }
+
+    /// Returns the errors that have been told since the last call; none if there are none within
+    /// `time`.
+    pub fn next(&mut self, time: std::time::Duration) -> io::Result<Vec<i32>> {
+        use std::io::Read;
+        let mut poll = libc::pollfd {
+            fd: self.0.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: One descriptor, as is said.
+        if check(unsafe { libc::poll(&mut poll, 1, time.as_millis() as i32) } as isize)? == 0 {
+            return Ok(Vec::new());
+        }
+        let mut bytes = [0; 4096];
+        let len = self.0.read(&mut bytes)?;
+        let word = |at: usize| -> Option<u32> {
+            let four = bytes[..len].get(at..at + 4)?;
+            Some(u32::from_ne_bytes(four.try_into().ok()?))
+        };
+        let mut errors = Vec::new();
+        let mut event = 0;
+        while let Some(event_len) = word(event).filter(|len| *len > 0) {
+            // The records follow the metadata of 24 bytes: type, padding, length; of an error, then,
+            // its number.
+            let mut at = event + 24;
+            let end = event + event_len as usize;
+            while let Some(head) = word(at).filter(|_| at < end) {
+                let (kind, record) = (head as u8, (head >> 16) as usize);
+                if kind == libc::FAN_EVENT_INFO_TYPE_ERROR {
+                    errors.extend(word(at + 4).map(|error| error as i32));
+                }
+                at += record.max(4);
+            }
+            event = end;
+        }
+        Ok(errors)
+    }
+}

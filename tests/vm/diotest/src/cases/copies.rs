@@ -21,6 +21,7 @@ use crate::tree;
 use anyhow::{Context, Result, anyhow, ensure};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::ops::Range;
 
 /// Bytes of the file.
 const SIZE: usize = 512 << 10;
@@ -46,6 +47,7 @@ pub fn cases(_: &Env) -> Vec<Case> {
             hopeless(env, profile, bad)
         }));
     }
+    cases.push(Case::new("divided", divided));
     for profile in ["raid1", "dup", "raid1c3", "raid5", "raid6"] {
         cases.push(Case::new(format!("told-{profile}"), move |env| {
             told(env, profile)
@@ -308,6 +310,62 @@ fn hopeless(env: &Env, profile: &str, bad: usize) -> Result<()> {
         ensure!(found == [JUNK; BLOCK], "{place:?} was written");
     }
     Ok(())
+}
+
+/// Of a long read one half is of one copy and one of the other, and each has a bad
+/// block there: both are met, or neither. In the midst of the halves, and close to
+/// where they meet, which is within a stripe.
+fn divided(env: &Env) -> Result<()> {
+    let _policy = Policy::set(env, "spread")?;
+    let (mut fs, model) = file(env, fs::by_name("raid1"), Csum::Crc32c, None)?;
+    let all = stored(&fs, &model.path)?;
+    for (read, blocks) in [(0..128, [32, 96]), (4..96, [51, 52])] {
+        let bad = blocks.map(|nr: usize| &all[nr]);
+        let mut met = Vec::new();
+        for first in [0usize, 1] {
+            met.push(divided_read(env, &mut fs, &model, &read, bad, first)?);
+        }
+        met.sort_unstable();
+        let wanted = if env.module { [0, 2] } else { [0; 2] };
+        ensure!(met == wanted, "{blocks:?} bad, met: {met:?}");
+    }
+    Ok(())
+}
+
+/// Reads some blocks, when the `first` copy of the first of two blocks is
+/// bad, and the other one of the second. Returns how many were repaired.
+fn divided_read(
+    env: &Env,
+    fs: &mut Fs,
+    model: &Model,
+    read: &Range<usize>,
+    blocks: [&Stored; 2],
+    first: usize,
+) -> Result<u64> {
+    let bad = [&blocks[0].places[first], &blocks[1].places[1 - first]];
+    fs.umount()?;
+    for place in bad {
+        device::write_block(fs, place, &[JUNK; BLOCK])?;
+    }
+    fs.mount()?;
+    let direct = model::open_direct(&model.path)?;
+    let before = Stats::look(env)?;
+    let read = read.start * BLOCK..read.end * BLOCK;
+    let request = Request::pread(read.start as u64, read.len());
+    let outcome = request.perform(&direct)?;
+    let verdict = outcome.verify(&request, &model.data[read], true);
+    verdict.map_err(|why| anyhow!(why))?;
+    drop(direct);
+    let moved = Stats::all_served(before.as_ref())?;
+    let good = moved.get("lost") + moved.get("unrepaired") == 0
+        && moved.get("csum_mismatches") == moved.get("repaired");
+    ensure!(good, "{moved}");
+    fs.umount()?;
+    for (place, block) in bad.into_iter().zip(blocks) {
+        device::write_block(fs, place, &block.bytes)?;
+    }
+    fs.mount()?;
+    Ok(moved.get("repaired"))
 }
 
 /// What people look for in the log: which block of which file, of which mirror,

@@ -5,16 +5,19 @@
 //! the module does as well.
 
 use super::Case;
+use crate::aio::Engine;
 use crate::buffer::BLOCK;
 use crate::device::Mapped;
 use crate::env::Env;
 use crate::fs::{Csum, Fs, Spec};
+use crate::inject::Failing as Failures;
 use crate::mirrors::{Placed, as_reader_of, device_stats};
 use crate::model::Model;
 use crate::module::{self, Policy};
-use crate::read::Request;
+use crate::read::{Request, Via};
 use crate::stats::Stats;
 use crate::subject::Subject;
+use crate::sys;
 use anyhow::{Context, Result, anyhow, ensure};
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -41,10 +44,17 @@ pub fn cases(_: &Env) -> Vec<Case> {
         let name = format!("hopeless-{profile}");
         cases.push(Case::new(name, move |env| hopeless(env, profile)));
     }
+    cases.push(Case::new("reported", reported));
     cases.push(Case::new("dm_error", |env| {
         device_error(env, Failing::Error)
     }));
     cases.push(Case::new("dm_dust", |env| device_error(env, Failing::Dust)));
+    cases.push(Case::new("counted-passing", |env| {
+        counted(env, Fault::Passing)
+    }));
+    cases.push(Case::new("counted-lasting", |env| {
+        counted(env, Fault::Lasting)
+    }));
     cases.push(Case::new("dm_error_single", dm_error_single));
     cases.push(Case::new("dm_error_dup", dm_error_dup));
     for profile in ["raid1", "raid1c3", "raid10", "raid5", "raid6"] {
@@ -213,6 +223,30 @@ fn hopeless_read(subject: &Subject<'_>, request: &Request) -> Result<()> {
     Ok(())
 }
 
+/// Who listens to the file system is told of what is lost, and of nothing else.
+fn reported(env: &Env) -> Result<()> {
+    let mut fs = Fs::make(env, &Spec::new("raid1", Csum::Crc32c))?;
+    let (file, placed) = file_on(env, &fs)?;
+    let time = std::time::Duration::from_secs(10);
+    for (bad, told) in [([Some(0xbb), None], false), ([Some(0xbb); 2], true)] {
+        placed.lay(&mut fs, &file, BAD, &bad)?;
+        let mut errors = sys::Errors::of(&fs.mnt)?;
+        let subject = Subject::open(env, &file)?;
+        for via in [Via::Pread, Via::Async(Engine::Libaio)] {
+            let request = across().via(via);
+            match told {
+                true => hopeless_read(&subject, &request)?,
+                false => subject.read(&request)?,
+            }
+            let heard = errors.next(if told { time } else { time / 20 })?;
+            // As a number, or as what a system call would return.
+            let right = heard.iter().all(|error| error.abs() == libc::EIO);
+            ensure!(right && heard.is_empty() != told, "{request}: {heard:?}");
+        }
+    }
+    Ok(())
+}
+
 #[derive(Clone, Copy)]
 enum Failing {
     /// Reads and writes fail.
@@ -268,6 +302,70 @@ fn device_error(env: &Env, failing: Failing) -> Result<()> {
         "device stats: {ends:?}"
     );
     Ok(())
+}
+
+#[derive(Clone, Copy)]
+enum Fault {
+    /// One request fails.
+    Passing,
+    /// All of them do, until the block is written.
+    Lasting,
+}
+
+/// A bio that fails is counted once, whatever it takes to make up for it: with the
+/// module as without.
+fn counted(env: &Env, fault: Fault) -> Result<()> {
+    let disks = env.take(2)?.to_vec();
+    let mapped = Mapped::new("diotest", &disks[1])?;
+    let devices = vec![disks[0].clone(), mapped.path()];
+    let mut fs = Fs::make_on(env, &Spec::new("raid1", Csum::Crc32c), devices)?;
+    let (file, placed) = file_on(env, &fs)?;
+    let on = |p: &crate::chunks::Place| p.device == 2;
+    let places = &placed.blocks[across().offset as usize / BLOCK];
+    let copy = places.iter().position(on).context("a copy on it")?;
+    let offsets: Vec<u64> = (0..across().total() / BLOCK)
+        .map(|i| places[copy].offset + (i * BLOCK) as u64)
+        .collect();
+    let mut met = |env: &Env| -> Result<Vec<String>> {
+        let _policy = Policy::fs(env)?;
+        fs.remount()?;
+        fs.btrfs(["device", "stats", "-z"])?;
+        let subject = Subject::open(env, &file)?;
+        // What is known afterwards need not be looked up.
+        subject.read(&across())?;
+        fs.sync()?;
+        let failing = match fault {
+            Fault::Passing => Some(Failures::next(&disks[1])?),
+            Fault::Lasting => {
+                mapped.dusty(&offsets)?;
+                None
+            }
+        };
+        as_reader_of(2, copy as u32, || {
+            let request = across();
+            let (outcome, moved) = subject.observe(&request)?;
+            let verdict = outcome.verify(&request, subject.wanted(&request), false);
+            subject.judge(&request, verdict)?;
+            let Some(moved) = moved else { return Ok(()) };
+            let all = moved.get("reads") == 1 && moved.get("io_errors") == 1;
+            let again = moved.get("recovered") > 0;
+            let lasting = matches!(fault, Fault::Lasting);
+            ensure!(all && again == lasting, "{moved}");
+            Ok(())
+        })?;
+        drop(failing);
+        mapped.heal()?;
+        device_stats(&fs)
+    };
+    let with = met(env)?;
+    let unloaded = Env {
+        module: false,
+        ..env.clone()
+    };
+    let without = module::without(env, || met(&unloaded))?;
+    let once = with.len() == 1 && with[0].ends_with("read_io_errs 1");
+    ensure!(once && with == without, "{with:?}, mainline {without:?}");
+    fs.umount()
 }
 
 /// The only copy fails: EIO for what includes it, nothing else.

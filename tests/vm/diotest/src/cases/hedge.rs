@@ -6,16 +6,17 @@
 use super::Case;
 use crate::aio::Engine;
 use crate::buffer::BLOCK;
+use crate::device;
 use crate::device::Mapped;
 use crate::env::{Env, skip};
 use crate::fs::{Csum, Fs};
-use crate::mirrors::as_reader_of;
+use crate::mirrors::{Placed, as_reader_of};
 use crate::model::{self, Model};
 use crate::module::{self, Parameter, Policy};
 use crate::packed;
 use crate::read::{Request, Via};
 use crate::stats::Stats;
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use std::time::{Duration, Instant};
 
 /// How long the slow device takes, and after how long another one is asked.
@@ -40,6 +41,7 @@ pub fn cases(_: &Env) -> Vec<Case> {
     }
     cases.push(Case::new("unload", unload));
     cases.push(Case::new("fast", fast));
+    cases.push(Case::new("bad", bad));
     cases
 }
 
@@ -205,5 +207,30 @@ fn fast(env: &Env) -> Result<()> {
     }
     let moved = Stats::all_served(Some(&before))?;
     ensure!(moved.get("hedged") == 0, "{moved}");
+    slow.end()
+}
+
+/// The one that is asked, too, is bad: that is found out and repaired, though the
+/// data is that of the slow one.
+fn bad(env: &Env) -> Result<()> {
+    let slow = Slow::make(env)?;
+    let _policy = Policy::fs(env)?;
+    let _slow = Parameter::set(env, "slow_copy_ms", AFTER)?;
+    let (file, nr) = (&slow.files[0], 9usize);
+    let placed = Placed::find(&slow.fs, file)?;
+    let places = &placed.blocks[nr];
+    let fast = places.iter().position(|p| p.device == 1);
+    let fast = fast.context("a copy on the first leg")?;
+    device::write_block(&slow.fs, &places[fast], &[0xbb; BLOCK])?;
+    let before = Stats::read()?;
+    let request = Request::pread((nr * BLOCK) as u64, BLOCK);
+    as_reader_of(2, 1 - fast as u32, || slow.read(file, &request))?;
+    let moved = Stats::all_served(Some(&before))?;
+    let found = ["hedged", "csum_mismatches", "repaired"].map(|name| moved.get(name));
+    ensure!(found == [1, 1, 1] && moved.get("lost") == 0, "{moved}");
+    ensure!(
+        placed.sound(&slow.fs, file, nr..nr + 1, fast)?,
+        "not repaired"
+    );
     slow.end()
 }

@@ -48,7 +48,9 @@ pub fn cases(_: &Env) -> Vec<Case> {
             chance(env, profile, legs, percent)
         }));
     }
-    cases.push(Case::new("nodatasum", nodatasum));
+    for csum in [Csum::NoDataSum, Csum::NoCow] {
+        cases.push(Case::new(csum.name(), move |env| nodatasum(env, csum)));
+    }
     cases.push(Case::new("flakey", flakey));
     cases.push(Case::new("corrupting", corrupting));
     cases.push(Case::new("dust", dust));
@@ -175,8 +177,8 @@ fn chance(env: &Env, profile: &str, legs: usize, percent: u32) -> Result<()> {
 }
 
 /// Without checksums, only the device can tell.
-fn nodatasum(env: &Env) -> Result<()> {
-    let mut fs = Fs::make(env, &Spec::new("raid1", Csum::NoDataSum))?;
+fn nodatasum(env: &Env, csum: Csum) -> Result<()> {
+    let mut fs = Fs::make(env, &Spec::new("raid1", csum))?;
     let mut file = Model::create(fs.path("file"))?;
     file.write_random(&mut env.rng(0), 0, SIZE)?;
     file.sync()?;
