@@ -6,8 +6,10 @@
 
 # shellcheck disable=SC2154 # top, CACHE and logs are from scripts/lib.sh
 crate="$top/tests/vm/diotest"
+# Each checkout has one of its own: a guest may be running another one's.
+target="$CACHE/target-$(sha256sum <<<"$top" | cut -c 1-8)"
 # shellcheck disable=SC2034 # used by the sourcing scripts
-diotest="$CACHE/target/release/diotest"
+diotest="$target/release/diotest"
 
 # Where scripts/vm puts the module in the guest.
 # shellcheck disable=SC2034 # used by the sourcing scripts
@@ -27,7 +29,7 @@ build_diotest() {
 	# In a subshell: the lock is for building, not for the run.
 	(
 		lock diotest
-		CARGO_TARGET_DIR="$CACHE/target" "$found" build --release --locked --manifest-path "$crate/Cargo.toml" \
+		CARGO_TARGET_DIR="$target" "$found" build --release --locked --manifest-path "$crate/Cargo.toml" \
 			>"$logs/diotest.log" 2>&1
 	) || {
 		cat "$logs/diotest.log" >&2

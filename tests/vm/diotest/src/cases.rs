@@ -22,6 +22,7 @@ mod nowait;
 mod oracle;
 mod races;
 mod scribble;
+mod shortage;
 mod spread;
 mod subblock;
 mod trace;
@@ -67,7 +68,7 @@ pub struct Group {
 }
 
 /// Every group, in the order they are run.
-pub const GROUPS: [Group; 26] = [
+pub const GROUPS: [Group; 27] = [
     group("oracle", oracle::cases),
     group("matrix", matrix::cases),
     group("eof", eof::cases),
@@ -89,6 +90,7 @@ pub const GROUPS: [Group; 26] = [
     group("copies", copies::cases),
     group("trouble", trouble::cases),
     group("hedge", hedge::cases),
+    group("shortage", shortage::cases),
     group("mirror", mirror::cases),
     group("spread", spread::cases),
     group("races", races::cases),

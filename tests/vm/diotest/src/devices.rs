@@ -54,9 +54,14 @@ impl Devices {
         fs.devices.iter().map(|d| moved(d)).collect()
     }
 
+    /// One counter of all devices together.
+    pub fn total(&self, name: &str) -> u64 {
+        self.0.values().map(|s| s.get(name)).sum()
+    }
+
     /// Bytes in flight to all devices.
     pub fn in_flight(&self) -> u64 {
-        self.0.values().map(|s| s.get("in_flight")).sum()
+        self.total("in_flight")
     }
 
     /// Waits until nothing is in flight to any device any more.

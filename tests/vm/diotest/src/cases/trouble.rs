@@ -70,7 +70,7 @@ pub fn cases(_: &Env) -> Vec<Case> {
 }
 
 /// A file of plain extents and one of compressed ones.
-fn files(env: &Env, fs: &Fs) -> Result<Vec<Model>> {
+pub(super) fn files(env: &Env, fs: &Fs) -> Result<Vec<Model>> {
     let mut plain = Model::create(fs.path("plain"))?;
     plain.write_random(&mut env.rng(0), 0, SIZE)?;
     let mut compressed = Model::create(fs.path("compressed"))?;
