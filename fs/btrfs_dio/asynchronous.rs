@@ -152,7 +152,7 @@ pub(crate) fn issue<'r>(
     let cargo = ticket.cargo();
     cargo.read = Some(read);
     cargo.placement = attempt.placement;
-    cargo.spots = runs.spots_if_cheap();
+    cargo.spots.note_if_cheap(&runs);
     cargo.then = then;
     if then != Then::Finish {
         cargo.plan = Plan::new(range);

@@ -31,11 +31,17 @@ impl<T> Few<T> {
 
     /// Makes an empty vector with room for `count` elements.
     pub(crate) fn with_room(count: usize, gfp: Flags) -> Result<Self, AllocError> {
-        let more = match count {
-            0 | 1 => None,
-            _ => Some(KVVec::with_capacity(count, gfp)?),
-        };
-        Ok(Self { one: None, more })
+        let mut few = Self::new();
+        few.reserve(count, gfp)?;
+        Ok(few)
+    }
+
+    /// Makes room for `count` elements, if there is none yet.
+    pub(crate) fn reserve(&mut self, count: usize, gfp: Flags) -> Result<(), AllocError> {
+        if count > 1 && self.as_slice().is_empty() {
+            self.more = Some(KVVec::with_capacity(count, gfp)?);
+        }
+        Ok(())
     }
 
     /// Adds an element.

@@ -220,8 +220,9 @@ impl<'a> Start<'a> {
             None => window::hold(self.inode, &manner)?,
         };
         // One to tell the other by.
-        let spots = runs.spots_if_cheap();
-        ticket.cargo().spots = runs.spots_if_cheap();
+        let mut spots = Spots::new();
+        spots.note_if_cheap(&runs);
+        ticket.cargo().spots.note_if_cheap(&runs);
         flight::launch(
             ticket,
             self.resources.enter(),

@@ -221,7 +221,9 @@ pub(crate) fn recover(
 /// Notes where runs read. With a hold on devices, too.
 fn spots(runs: &Runs) -> Result<Spots, Stop> {
     let _scope = NofsScope::enter();
-    runs.spots(GFP_KERNEL)
+    let mut spots = Spots::new();
+    spots.note(runs, GFP_KERNEL)?;
+    Ok(spots)
 }
 
 /// Makes so many marks. With a hold on devices, too.

@@ -85,8 +85,33 @@ pub(crate) struct Spots(Few<Spot>);
 
 impl Spots {
     /// Makes an empty list, for what may be read anywhere.
+    #[inline(always)]
     pub(crate) fn new() -> Self {
         Self(Few::new())
+    }
+
+    /// Notes the places of runs of which nothing has been read so far, if there are none yet.
+    pub(crate) fn note(&mut self, runs: &Runs, gfp: Flags) -> Result<(), Stop> {
+        self.0.reserve(runs.len(), gfp)?;
+        for run in runs.as_slice() {
+            let spot = Spot {
+                logical: run.logical,
+                copy: run.copy,
+                id: run.id,
+                physical: run.physical,
+                len: run.len,
+                mark: Mark::new(),
+            };
+            self.0.push(spot, gfp)?;
+        }
+        Ok(())
+    }
+
+    /// As [`Self::note`], but notes nothing if there is no memory for that. Does not sleep.
+    pub(crate) fn note_if_cheap(&mut self, runs: &Runs) {
+        if self.note(runs, GFP_NOWAIT).is_err() {
+            *self = Self::new();
+        }
     }
 
     /// Returns whether there are none.
@@ -204,28 +229,6 @@ impl Runs {
     /// Returns the runs, to be taken charges from.
     pub(crate) fn as_mut_slice(&mut self) -> (&mut [Run], Spans<'_>) {
         (self.runs.as_mut_slice(), Spans(self.spans.as_slice()))
-    }
-
-    /// Returns the places of all runs, of which nothing has been read so far.
-    pub(crate) fn spots(&self, gfp: Flags) -> Result<Spots, Stop> {
-        let mut spots = Few::with_room(self.len(), gfp)?;
-        for run in self.runs.as_slice() {
-            let spot = Spot {
-                logical: run.logical,
-                copy: run.copy,
-                id: run.id,
-                physical: run.physical,
-                len: run.len,
-                mark: Mark::new(),
-            };
-            spots.push(spot, gfp)?;
-        }
-        Ok(Spots(spots))
-    }
-
-    /// As [`Self::spots`], but with none if there is no memory for that. Does not sleep.
-    pub(crate) fn spots_if_cheap(&self) -> Spots {
-        self.spots(GFP_NOWAIT).unwrap_or_else(|_| Spots::new())
     }
 
     /// Adds memory to run number `nr`, for what follows it on the device.

@@ -328,7 +328,7 @@ pub(crate) fn read(
         Err(stop) => return Err(stop),
         Ok(_) if nowait && plan.range != *range => return Err(Stop::WouldWait),
         Ok(ready) => {
-            spots = runs.spots_if_cheap();
+            spots.note_if_cheap(&runs);
             let (runs, spots) = (&mut runs, &spots);
             deliver(resources, ready, &mut plan, runs, spots, &attempt, pages)?
         }
@@ -384,7 +384,8 @@ pub(crate) fn read_again(
         (outcome, spots) = if attempt.failed.is_some() {
             recovery::recover(resources, inode, ready, plan, runs, pages, &attempt)?
         } else {
-            let spots = runs.spots_if_cheap();
+            let mut spots = Spots::new();
+            spots.note_if_cheap(runs);
             let outcome = deliver(resources, ready, plan, runs, &spots, &attempt, pages)?;
             (outcome, spots)
         };
