@@ -199,7 +199,7 @@ pub(crate) fn recover(
     }
     drop(ready);
     let lost = note(&blocks);
-    let same = !runs.leave(&attempt.spots);
+    let same = runs.repeat(&attempt.spots);
     if blocks.is_empty() && same && attempt.failed == Some(Outcome::Mismatch) {
         stats::count(Counter::BufferChanged);
     }

@@ -166,6 +166,13 @@ impl Runs {
         }
     }
 
+    /// Returns whether they read what was read at these spots, and nothing else. Any context.
+    pub(crate) fn repeat(&self, spots: &Spots) -> bool {
+        let new = self.runs.as_slice().iter().map(|run| run.len);
+        let old = spots.0.as_slice().iter().map(|spot| spot.len);
+        !self.leave(spots) && new.fold(0, usize::wrapping_add) == old.fold(0, usize::wrapping_add)
+    }
+
     /// Returns whether any of them is at none of these spots. Any context.
     pub(crate) fn leave(&self, spots: &Spots) -> bool {
         let mut runs = self.runs.as_slice().iter();
