@@ -5,6 +5,7 @@
 pub(crate) mod account;
 pub(crate) mod batch;
 pub(crate) mod bio;
+mod countdown;
 pub(crate) mod flight;
 pub(crate) mod plug;
 pub(crate) mod pool;

@@ -5,9 +5,9 @@
 //!
 //! ## States
 //!
-//! `pending` counts the bios in flight, and one more for as long as the submitter may add some:
+//! A [`Countdown`] counts the bios in flight, and one more for as long as the submitter may add some:
 //!
-//! | `pending` | who may touch the set                        | next                          |
+//! | it is at  | who may touch the set                        | next                          |
 //! |-----------|----------------------------------------------|-------------------------------|
 //! | n + 1     | the submitter, and n completions             | one of them counts down       |
 //! | n > 0     | n completions                                | a completion counts down      |
@@ -18,9 +18,12 @@
 //!
 //! C header: [`include/linux/bio.h`](srctree/include/linux/bio.h)
 
-use super::bio::{
-    ended,
-    ReadBio, //
+use super::{
+    bio::{
+        ended,
+        ReadBio, //
+    },
+    countdown::Countdown,
 };
 use crate::{
     bindings as our_bindings,
@@ -34,30 +37,22 @@ use core::{
     ptr::NonNull, //
 };
 use kernel::{
-    bindings, container_of,
+    bindings,
+    container_of,
     error::to_result,
-    prelude::*,
-    sync::atomic::{
-        ordering::{
-            Full,
-            Relaxed, //
-        },
-        Atomic, //
-    },
+    prelude::*, //
 };
 
 /// Bios in flight.
 ///
 /// # Invariants
 ///
-/// * `pending` is the number of bios in flight that have this set as `bi_private`, plus one until
+/// * `countdown` has a count for each bio in flight that has this set as `bi_private`, and one until
 ///   [`Self::seal`].
-/// * `fs_info` is a filesystem on whose devices a hold is ours, until `pending` is 0.
-/// * `landed` may be called with this set, once, when `pending` is 0.
+/// * `fs_info` is a filesystem on whose devices a hold is ours, until it has come to 0.
+/// * `landed` may be called with this set, once, when it has come to 0.
 pub(super) struct Core {
-    pending: Atomic<i32>,
-    /// The first error as an errno, 0 if there was none.
-    error: Atomic<i32>,
+    countdown: Countdown,
     fs_info: *mut our_bindings::btrfs_fs_info,
     landed: unsafe fn(NonNull<Core>),
 }
@@ -71,8 +66,7 @@ impl Core {
     pub(super) unsafe fn new(hold: DeviceHold<'_>, landed: unsafe fn(NonNull<Core>)) -> Self {
         // INVARIANT: No bio yet, not sealed, and the hold is ours now.
         Self {
-            pending: Atomic::new(1),
-            error: Atomic::new(0),
+            countdown: Countdown::new(),
             fs_info: hold.into_raw(),
             landed,
         }
@@ -84,13 +78,17 @@ impl Core {
     ///
     /// `this` must be a live set that has not been sealed.
     pub(super) unsafe fn seal(this: NonNull<Self>) {
-        // SAFETY: By the contract.
-        unsafe { Self::count_down(this) }
+        // SAFETY: By the contract; nobody else may touch the set any more if it was the last.
+        unsafe {
+            if Self::is_last(this) {
+                Self::land(this);
+            }
+        }
     }
 
     /// Returns whether all bios have succeeded. To be asked when it has landed.
     pub(super) fn status(&self) -> Result {
-        to_result(self.error.load(Relaxed))
+        to_result(self.countdown.error())
     }
 
     /// Returns the filesystem, on whose devices a hold is ours until the set has landed.
@@ -98,44 +96,41 @@ impl Core {
         self.fs_info
     }
 
-    /// Notes an error, if it is the first.
-    fn fail(&self, error: i32) {
-        let _ = self.error.cmpxchg(0, error, Relaxed);
-    }
-
-    /// Counts down, and returns whether that was the last: then the hold has ended, and the set is
-    /// the caller's.
+    /// Counts the submitter out, and returns whether that was the last: then the hold has ended, and
+    /// the set is the caller's.
     ///
     /// # Safety
     ///
-    /// `this` must be live, and one count of `pending` the caller's.
+    /// As for [`Self::seal`].
     unsafe fn is_last(this: NonNull<Self>) -> bool {
         // SAFETY: Live by the contract.
-        let core = unsafe { this.as_ref() };
-        // INVARIANT: One less. Everything before it happens before the set lands.
-        // ORDERING: Full, so that all that other completions did is seen through the last of them.
-        if core.pending.fetch_sub(1, Full) != 1 {
-            return false;
+        let last = unsafe { this.as_ref() }.countdown.is_last();
+        if last {
+            // SAFETY: The last.
+            unsafe { Self::end_hold(this) };
         }
-        // SAFETY: By the type invariants a hold is ours, and ends here, while the read has not been
-        // completed, which keeps the filesystem.
-        unsafe { our_bindings::btrfs_bio_counter_sub(core.fs_info, 1) };
-        true
+        last
     }
 
-    /// Counts down, and lands if that was the last.
+    /// Ends the hold.
     ///
     /// # Safety
     ///
-    /// As for [`Self::is_last`].
-    unsafe fn count_down(this: NonNull<Self>) {
-        // SAFETY: By the contract; once it is the last nobody else may touch the set any more, and
-        // `landed` is called once.
-        unsafe {
-            if Self::is_last(this) {
-                (this.as_ref().landed)(this);
-            }
-        }
+    /// The caller must have counted `this` down to 0 just now.
+    unsafe fn end_hold(this: NonNull<Self>) {
+        // SAFETY: By the contract the set is the caller's. By the type invariants a hold is ours, and
+        // ends here, while the read has not been completed, which keeps the filesystem.
+        unsafe { our_bindings::btrfs_bio_counter_sub(this.as_ref().fs_info, 1) };
+    }
+
+    /// Lands.
+    ///
+    /// # Safety
+    ///
+    /// The caller must have counted `this` down to 0, and have ended the hold.
+    unsafe fn land(this: NonNull<Self>) {
+        // SAFETY: By the contract the set is the caller's, who was the one to count it down to 0.
+        unsafe { (this.as_ref().landed)(this) }
     }
 }
 
@@ -176,7 +171,7 @@ impl<'s, 'p> Submitter<'s, 'p> {
     pub(super) fn enlist(self, bio: ReadBio<'p>) -> NonNull<bindings::bio> {
         let bio = bio.into_raw();
         // INVARIANT: Counted before it can complete.
-        self.core.pending.add(1, Relaxed);
+        self.core.countdown.add();
         // SAFETY: The bio is ours. Its memory is valid for `'p`, and the set stays where it is until
         // it has landed.
         unsafe {
@@ -188,7 +183,7 @@ impl<'s, 'p> Submitter<'s, 'p> {
 
     /// Makes the set fail, as a bio of it would that cannot be made.
     pub(crate) fn fail(self, error: Error) {
-        self.core.fail(error.to_errno());
+        self.core.countdown.fail(error.to_errno());
     }
 }
 
@@ -199,19 +194,21 @@ impl<'s, 'p> Submitter<'s, 'p> {
 /// Only to be called by the block layer, or by who rebuilds stripes, once, with a bio of
 /// [`Submitter::enlist`] that has been submitted.
 unsafe extern "C" fn end_io(bio: *mut bindings::bio) {
-    // SAFETY: `bi_private` was set by `enlist()`, and the set lives at least until `pending` has
-    // been counted down for this bio, below. The bio is valid until it is put, which frees it.
+    // SAFETY: `bi_private` was set by `enlist()`, and the set lives at least until it has been
+    // counted down for this bio, below. The bio is valid until it is put, which frees it. Who counts
+    // down to 0 has the set.
     unsafe {
         let core = NonNull::new_unchecked((*bio).bi_private.cast::<Core>());
         let status = match (*bio).bi_status {
             0 => Ok(()),
             status => to_result(bindings::blk_status_to_errno(status)),
         };
-        if let Err(error) = status {
-            core.as_ref().fail(error.to_errno());
+        let error = status.err().map_or(0, Error::to_errno);
+        let countdown = &core.as_ref().countdown;
+        if countdown.end(error, || ended(bio, status)) {
+            Core::end_hold(core);
+            Core::land(core);
         }
-        ended(bio, status);
-        Core::count_down(core);
     }
 }
 
