@@ -9,12 +9,15 @@
 pub(crate) mod chunk;
 pub(crate) mod csum_tree;
 pub(crate) mod device;
+mod extent;
 pub(crate) mod extent_lock;
 pub(crate) mod extent_map;
 pub(crate) mod fs;
 pub(crate) mod glance;
 pub(crate) mod hook;
+mod inline_header;
 pub(crate) mod inline_item;
 pub(crate) mod inode;
 mod path;
 pub(crate) mod repair;
+mod shape;

@@ -7,6 +7,10 @@
 
 use super::{
     extent_lock::ExtentLock,
+    inline_header::{
+        self,
+        Header, //
+    },
     path::Path, //
 };
 use crate::{
@@ -17,21 +21,6 @@ use crate::{
     },
 };
 use kernel::prelude::*;
-
-/// The part of a file extent item that comes before inline data, as it is on disk.
-#[repr(C, packed)]
-struct Header {
-    generation: u64,
-    ram_bytes: u64,
-    compression: u8,
-    encryption: u8,
-    other_encoding: u16,
-    kind: u8,
-}
-
-const HEADER_SIZE: usize = core::mem::size_of::<Header>();
-
-const _: () = assert!(HEADER_SIZE == bindings::BTRFS_INLINE_DATA_START as usize);
 
 /// An inline extent, copied out of the leaf.
 pub(crate) struct InlineData {
@@ -87,36 +76,16 @@ impl InlineData {
         };
         // CAST: Widening.
         let item_size = item_size as usize;
-        let stored = item_size.checked_sub(HEADER_SIZE).ok_or(EUCLEAN)?;
-        let mut header = [0u8; HEADER_SIZE];
+        let stored = item_size.checked_sub(inline_header::SIZE).ok_or(EUCLEAN)?;
+        let mut header = [0u8; inline_header::SIZE];
         // SAFETY: The item is at least this long, and `header` exactly.
         unsafe {
-            bindings::read_extent_buffer(leaf, header.as_mut_ptr().cast(), item, HEADER_SIZE)
+            bindings::read_extent_buffer(leaf, header.as_mut_ptr().cast(), item, header.len())
         };
-        let byte = |at: usize| header.get(at).copied().ok_or(EUCLEAN);
-        if u32::from(byte(core::mem::offset_of!(Header, kind))?)
-            != bindings::BTRFS_FILE_EXTENT_INLINE
-        {
+        let Some(header) = Header::parse(&header)? else {
             return Ok(None);
-        }
-        if byte(core::mem::offset_of!(Header, encryption))? != 0 {
-            return Err(EOPNOTSUPP);
-        }
-        let how = match byte(core::mem::offset_of!(Header, compression))? {
-            0 => None,
-            how => Some(Compression::from_type(how).ok_or(EOPNOTSUPP)?),
         };
-        let ram_bytes = header
-            .get(core::mem::offset_of!(Header, ram_bytes)..)
-            .and_then(|rest| rest.first_chunk())
-            .map(|bytes| u64::from_le_bytes(*bytes))
-            .ok_or(EUCLEAN)?;
-        // The rest of the block is zeros: `read_inline_extent()`, fs/btrfs/inode.c.
-        let ram_bytes = usize::try_from(ram_bytes).unwrap_or(usize::MAX).min(max);
-        let wanted = match how {
-            None => stored.min(ram_bytes),
-            Some(_) => stored,
-        };
+        let (wanted, ram_bytes) = header.extent(stored, max);
         let mut data = KVec::from_elem(0u8, wanted, patience.gfp())?;
         // SAFETY: `wanted` bytes of inline data follow the header, by the size of the item, and
         // `data` has room for them.
@@ -124,13 +93,13 @@ impl InlineData {
             bindings::read_extent_buffer(
                 leaf,
                 data.as_mut_ptr().cast(),
-                item.saturating_add(HEADER_SIZE),
+                item.saturating_add(inline_header::SIZE),
                 wanted,
             )
         };
         Ok(Some(Self {
             data,
-            how,
+            how: header.how,
             ram_bytes,
         }))
     }
