@@ -16,10 +16,10 @@
 //! | [`window`]         | one window: lock, plan, submit, wait, finish, or try again              |
 //! | [`hedge`]          | one window, if a slow copy is not to be waited for alone                |
 //! | [`extents`]        | which extents the window has, under the lock of its range               |
-//! | [`plan`]           | [`range`] of the file -> segments, by kind of extent                    |
+//! | [`plan`]           | [`range`] of the file -> [`segment`]s, by kind of extent                |
 //! | [`fetch`]          | what is read from devices, into what memory; [`budget`] of ours         |
 //! | [`checksum`]       | expected values looked up; computed and compared when data has arrived  |
-//! | [`checksum_cache`] | expected values that have been looked up, for who reads little at a time |
+//! | [`checksum_cache`] | expected values that have been looked up, in a [`checksum_group`] each  |
 //! | [`stripe`]         | logical address -> stripe of a chunk, and [`mirror`]: which copy        |
 //! | [`route`]          | fetches -> [`run`]s: what is read of a device in one go                 |
 //! | [`bio`]            | runs -> bios, submitted together                                        |
@@ -69,6 +69,7 @@ mod budget;
 mod cache;
 mod checksum;
 mod checksum_cache;
+mod checksum_group;
 mod completion;
 mod compressed;
 mod delivery;
@@ -90,6 +91,7 @@ mod request;
 mod resources;
 mod route;
 mod run;
+mod segment;
 mod stats;
 mod stripe;
 mod window;

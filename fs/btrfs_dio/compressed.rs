@@ -16,10 +16,7 @@ use crate::{
             extent_map::Encoded,
             fs::FsId, //
         },
-        decode::{
-            Output,
-            MAX_EXTENT, //
-        },
+        decode::Output,
         memalloc::NofsScope,
         vecs::{
             Cursor,
@@ -28,30 +25,6 @@ use crate::{
     },
 };
 use kernel::prelude::*;
-
-/// Cuts the `len` bytes out that come `skipped` bytes behind the beginning of the part of an extent
-/// that a file refers to. `Mapping` if there is no such part, or the extent is none.
-pub(crate) fn part(
-    encoded: &Encoded,
-    skipped: u64,
-    len: usize,
-    block: usize,
-) -> Result<Encoded, Reason> {
-    // CAST: Widening.
-    let (block, most) = (block as u64, MAX_EXTENT as u64);
-    let offset = encoded.offset.checked_add(skipped).ok_or(Reason::Mapping)?;
-    let end = offset.checked_add(len as u64).ok_or(Reason::Mapping)?;
-    let good = encoded.disk_len > 0
-        && encoded.disk_len <= most
-        && encoded.disk_len.checked_rem(block) == Some(0)
-        && encoded.logical.checked_rem(block) == Some(0)
-        && encoded.ram_bytes <= most
-        && end <= encoded.ram_bytes;
-    if !good {
-        return Err(Reason::Mapping);
-    }
-    Ok(Encoded { offset, ..*encoded })
-}
 
 /// What it takes to keep an extent once it has been decompressed.
 #[derive(Clone, Debug, PartialEq, Eq)]

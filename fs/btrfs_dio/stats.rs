@@ -6,11 +6,11 @@
 
 use crate::{
     error::Reason,
-    plan::Source,
     safe::{
         counters,
         debugfs, //
     },
+    segment::Source,
 };
 use kernel::{
     seq_file::SeqFile,

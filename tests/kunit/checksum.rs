@@ -7,7 +7,7 @@ use kernel::prelude::*;
 #[kunit_tests(btrfs_dio_checksum)]
 mod tests {
     use crate::{
-        checksum::digests_len,
+        checksum_group::digests_len,
         safe::hash::Algorithm, //
     };
 

@@ -8,10 +8,6 @@ use kernel::prelude::*;
 mod tests {
     use crate::{
         error::Reason,
-        plan::{
-            Segment,
-            Source, //
-        },
         range::Range,
         safe::{
             btrfs::extent_map::{
@@ -20,6 +16,10 @@ mod tests {
                 Kind, //
             },
             decode::Compression,
+        },
+        segment::{
+            Segment,
+            Source, //
         },
     };
 
