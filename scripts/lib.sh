@@ -98,6 +98,19 @@ bindgen_path() {
 	return 1
 }
 
+# The cargo for what runs on the host, or on its libraries.
+host_cargo() {
+	local cargo
+	for cargo in cargo /usr/bin/cargo; do
+		if command -v "$cargo" >/dev/null &&
+			version_ge "$("$cargo" --version | awk '{ print $2 }')" 1.85; then
+			echo "$cargo"
+			return
+		fi
+	done
+	die "no cargo 1.85 or newer; run 'make setup'."
+}
+
 # Fills the array `kmake`: make with every tool named. A Rust toolchain of the
 # user's earlier in PATH has no sources of `core`, so PATH is not trusted.
 kernel_make() {
@@ -150,6 +163,9 @@ built_tree() {
 	fi
 	echo "$tree"
 }
+
+# host_target: where this checkout's tests on the host are built.
+host_target() { echo "$CACHE/host/$(sha256sum <<<"$top" | cut -c 1-8)"; }
 
 # module_dir FLAVOUR [VARIANT]: output directory of this checkout's module.
 module_dir() {

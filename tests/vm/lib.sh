@@ -17,15 +17,8 @@ guest_ko=/run/dio/btrfs_dio.ko
 
 # Builds the test program; it runs in the guest, on the host's libraries.
 build_diotest() {
-	local cargo found=''
-	for cargo in cargo /usr/bin/cargo; do
-		if command -v "$cargo" >/dev/null &&
-			version_ge "$("$cargo" --version | awk '{ print $2 }')" 1.85; then
-			found="$cargo"
-			break
-		fi
-	done
-	[[ -n $found ]] || die "no cargo 1.85 or newer; run 'make setup'."
+	local found
+	found="$(host_cargo)"
 	# In a subshell: the lock is for building, not for the run.
 	(
 		lock diotest
