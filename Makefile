@@ -12,7 +12,7 @@ export CMD
 .DEFAULT_GOAL := help
 # One thing at a time: the scripts use all processors themselves.
 .NOTPARALLEL:
-.PHONY: help setup kernel modules vm shell kunit test test-debug insns check demo clean distclean
+.PHONY: help setup kernel modules vm shell host kunit test test-debug insns check demo clean distclean
 
 help:		## this list
 	@echo "usage: make TARGET [KERNEL=release|debug]"
@@ -32,6 +32,9 @@ vm: modules	## run CMD='...' in a virtual machine, as root, with the module load
 
 shell: modules	## the same, with an interactive shell
 	@scripts/vm --kernel $(KERNEL) --disks 2 --shell
+
+host: setup	## test what needs no kernel, on this machine
+	@scripts/host
 
 kunit: modules	## run the unit tests
 	@scripts/kunit $(KERNEL)
