@@ -5,14 +5,16 @@
 
 KERNEL ?= release
 export KERNEL
-# As it was typed: make would see its own variables in it.
+# As they were typed: make would see its own variables in them.
 override CMD := $(value CMD)
-export CMD
+override FSTESTS := $(value FSTESTS)
+override TESTS := $(value TESTS)
+export CMD FSTESTS TESTS BASELINE
 
 .DEFAULT_GOAL := help
 # One thing at a time: the scripts use all processors themselves.
 .NOTPARALLEL:
-.PHONY: help setup kernel modules vm shell host kunit test test-debug insns check demo clean distclean
+.PHONY: help setup kernel modules vm shell host kunit test test-debug fstests insns check demo clean distclean
 
 help:		## this list
 	@echo "usage: make TARGET [KERNEL=release|debug]"
@@ -44,6 +46,11 @@ test: modules	## run all tests
 
 test-debug:	## run all tests on the kernel with the checkers
 	@$(MAKE) --no-print-directory test KERNEL=debug
+
+fstests:	## run tests of the xfstests in FSTESTS=DIR (TESTS='-g aio', BASELINE=1)
+	@scripts/fstests --list $(KERNEL) >/dev/null
+	@$(MAKE) --no-print-directory modules
+	@scripts/fstests $(KERNEL)
 
 insns: modules	## instructions per read, side by side with btrfs and the device
 	@scripts/vm --icount --no-module --disks 1 --size 512 -- "bench/insns $$(scripts/modules --path)"
