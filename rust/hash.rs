@@ -89,6 +89,25 @@ impl Algorithm {
         out
     }
 
+    /// Returns whether `len` bytes at `data` have the digest expected, of which there are as many bytes
+    /// as a digest has.
+    ///
+    /// # Safety
+    ///
+    /// As that of [`Self::hash_raw`].
+    #[inline]
+    pub(crate) unsafe fn matches_raw(self, data: *const u8, len: usize, expected: &[u8]) -> bool {
+        match self {
+            Self::Crc32c => {
+                // SAFETY: By the contract of this function.
+                let crc = !unsafe { bindings::crc32c(!0, data.cast(), len) };
+                expected.first_chunk() == Some(&crc.to_le_bytes())
+            }
+            // SAFETY: By the contract of this function.
+            _ => self.matches(&unsafe { self.hash_raw(data, len) }, expected),
+        }
+    }
+
     /// Hashes bytes that nobody else can change.
     pub(crate) fn hash(self, data: &[u8]) -> Digest {
         // SAFETY: A slice is readable over its length.

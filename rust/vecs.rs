@@ -35,6 +35,24 @@ impl Piece<'_> {
         // CAST: `u32` fits `usize` on all machines with an MMU that Linux supports in Rust.
         self.len as usize
     }
+
+    /// Cuts it behind `len` bytes, of which it has as many or more.
+    fn split(self, len: usize) -> (Self, Option<Self>) {
+        // CAST: At most `self.len`.
+        let len = len.min(self.len()) as u32;
+        let left = self.len.wrapping_sub(len);
+        // CAST: Widening.
+        let at = self.offset as usize + len as usize;
+        let later = (left > 0).then(|| Self {
+            // SAFETY: The pages of a piece are contiguous, and there is more of it there.
+            page: unsafe { self.page.add(at / PAGE_SIZE) },
+            // CAST: Less than a page.
+            offset: (at % PAGE_SIZE) as u32,
+            len: left,
+            ..self
+        });
+        (Self { len, ..self }, later)
+    }
 }
 
 /// A stretch of memory in pieces, for a bio.
@@ -123,23 +141,21 @@ impl<'p> Vecs<'p> {
         if at < cursor.at {
             *cursor = Cursor::default();
         }
-        while cursor.at < at {
-            let Some(vec) = self.0.get(cursor.vec) else {
-                return;
-            };
+        let mut left = at.saturating_sub(cursor.at);
+        for vec in self.0.get(cursor.vec..).unwrap_or_default() {
             // CAST: Widening.
-            let there = vec.bv_len.saturating_sub(cursor.within);
-            let left = at.saturating_sub(cursor.at);
-            if left < there as usize {
+            let there = vec.bv_len.saturating_sub(cursor.within) as usize;
+            if left < there {
                 // CAST: Less than `there`.
                 cursor.within = cursor.within.saturating_add(left as u32);
-                cursor.at = at;
-                return;
+                left = 0;
+                break;
             }
-            cursor.at = cursor.at.saturating_add(there as usize);
+            left = left.saturating_sub(there);
             cursor.vec = cursor.vec.saturating_add(1);
             cursor.within = 0;
         }
+        cursor.at = at.saturating_sub(left);
     }
 
     /// Returns the next `len` bytes, and moves the cursor past them. `None` if there are not as many,
@@ -227,6 +243,62 @@ impl<'p> Vecs<'p> {
         }
         let scratch = scratch.get_mut(..len)?;
         self.copy_to(cursor, scratch).then(|| alg.hash(scratch))
+    }
+
+    /// Hashes one block of `block` bytes after the other, `count` of them, moves the cursor past them, and
+    /// returns how many do not have the digest expected.
+    ///
+    /// What can't be hashed, as said at [`Self::hash`], does not have it, nor does what none is
+    /// expected of.
+    pub(crate) fn mismatches<'d>(
+        self,
+        cursor: &mut Cursor,
+        block: usize,
+        count: usize,
+        alg: Algorithm,
+        expected: &mut impl Iterator<Item = &'d [u8]>,
+        scratch: &mut [u8],
+    ) -> u64 {
+        let mut bad = 0u64;
+        // What is left of the piece that the last block was in, as long as it is of whole blocks none
+        // of which lies in two pages.
+        let mut rest: Option<Piece<'p>> = None;
+        for left in (1..=count).rev() {
+            let expected = expected.next().unwrap_or_default();
+            let piece = rest.take().or_else(|| {
+                let mut ahead = *cursor;
+                let piece = self.next_piece(&mut ahead, left.saturating_mul(block))?;
+                // CAST: Widening.
+                let parts = (piece.len | piece.offset) as usize & block.wrapping_sub(1);
+                (parts == 0 && block.is_power_of_two() && block <= PAGE_SIZE).then(|| {
+                    *cursor = ahead;
+                    piece
+                })
+            });
+            let right = match piece {
+                Some(piece) => {
+                    let (now, later) = piece.split(block);
+                    rest = later;
+                    // SAFETY: The pages are valid by the type invariants, and the block, which is in
+                    // one of them, is readable while it is mapped: by this task only, until the end of
+                    // the block.
+                    unsafe {
+                        let base = bindings::kmap_local_page(now.page.as_ptr()).cast::<u8>();
+                        // CAST: Widening.
+                        let right = alg.matches_raw(base.add(now.offset as usize), block, expected);
+                        bindings::kunmap_local(base.cast());
+                        right
+                    }
+                }
+                None => self
+                    .hash(cursor, block, alg, scratch)
+                    .is_some_and(|digest| alg.matches(&digest, expected)),
+            };
+            if !right {
+                bad = bad.saturating_add(1);
+            }
+        }
+        bad
     }
 
     /// Copies the next bytes, as many as `out` has room for, and moves the cursor past them.

@@ -300,22 +300,18 @@ impl Expected {
                 Memory::Caller { .. } => &mut callers,
                 Memory::Private { .. } => &mut private,
             };
-            let vecs = fetches.vecs(fetch.memory, pages);
-            let (Memory::Caller { at } | Memory::Private { at, .. }) = fetch.memory;
-            if let Some(vecs) = vecs {
-                vecs.seek(cursor, at);
-            }
-            for _ in 0..fetch.len.checked_div(self.block).unwrap_or(0) {
-                let digest =
-                    vecs.and_then(|vecs| vecs.hash(cursor, self.block, self.algorithm, scratch));
-                let right = match (digest, digests.next()) {
-                    (Some(digest), Some(expected)) => self.algorithm.matches(&digest, expected),
-                    _ => false,
-                };
-                if !right {
-                    bad = bad.saturating_add(1);
+            let count = fetch.len.checked_div(self.block).unwrap_or(0);
+            let wrong = match fetches.vecs(fetch.memory, pages) {
+                Some(vecs) => {
+                    let (Memory::Caller { at } | Memory::Private { at, .. }) = fetch.memory;
+                    vecs.seek(cursor, at);
+                    let (block, alg) = (self.block, self.algorithm);
+                    vecs.mismatches(cursor, block, count, alg, &mut digests, scratch)
                 }
-            }
+                // CAST: Widening.
+                None => digests.by_ref().take(count).count().max(count) as u64,
+            };
+            bad = bad.saturating_add(wrong);
         }
         bad
     }
