@@ -30,8 +30,9 @@ const FEW: usize = 6;
 ///
 /// # Invariants
 ///
-/// * Each of the first `nr` vectors of `many`, or of `few` if there is none, describes memory of one
-///   folio that is valid until this is dropped, and has a length.
+/// * Each of the first `nr` vectors of `many`, or of `few` if there is none, describes memory whose pages
+///   are contiguous, and valid until this is dropped, and has a length; if it is `few`, its pages are
+///   of one folio.
 /// * `len` is the sum of their lengths.
 /// * If `pinned`, each page of these carries a pin that is ours.
 pub(crate) struct UserPages<'r> {
@@ -124,6 +125,12 @@ impl<'r> UserPages<'r> {
             }
             pages.len = pages.len.saturating_add(got);
         }
+        if pages.many.is_some() {
+            // Fewer vectors are less for everybody to walk along.
+            // SAFETY: The first `nr` vectors are filled, each with contiguous pages.
+            // INVARIANT: They describe the same pages, in fewer vectors at the beginning.
+            pages.nr = unsafe { bindings::bdio_merge_vecs(room, pages.nr) };
+        }
         Ok(pages)
     }
 
@@ -149,12 +156,13 @@ impl<'r> UserPages<'r> {
     }
 
     /// Returns whether this may be dropped in any context, because the pages need not be marked
-    /// dirty; if so, it is to be dropped next. Any context; nothing may write to them any more.
+    /// dirty, and are few; if so, it is to be dropped next. Any context; nothing may write to them any
+    /// more.
     ///
     /// A page that is dirty now, when all has been written to it, and is cleaned later, is cleaned
     /// with all that has been written to it.
     pub(crate) fn may_drop_anywhere(&mut self) -> bool {
-        if self.pinned {
+        if self.pinned && self.many.is_none() {
             // SAFETY: By the type invariants the pages are pinned, those of a vector in one folio.
             self.clean = !self
                 .as_bvecs()
