@@ -179,8 +179,9 @@ fn submit_run<'p>(
                 let device = &run.device;
                 let mut bio = ReadBio::gathering(pool, device, physical, pieces, ioprio, charge)?;
                 for span in rest.by_ref().take(count) {
-                    let (vecs, mut cursor) = spread.memory(span)?;
-                    add(|piece| bio.add(piece), vecs, &mut cursor, span.len)?;
+                    if !bio.gather(spread.span(span)?) {
+                        return Err(EINVAL);
+                    }
                 }
                 bio
             }

@@ -33,6 +33,7 @@ use kernel::{
     bindings,
     block::SECTOR_SHIFT,
     container_of,
+    page::PAGE_SIZE,
     prelude::*,
     sync::atomic::{
         Atomic,
@@ -207,6 +208,45 @@ impl<'p> ReadBio<'p> {
             )
         };
         added > 0
+    }
+
+    /// Adds a stretch of memory, and returns whether there was room. Only to one that gathers.
+    pub(crate) fn gather(&mut self, span: Span<'p>) -> bool {
+        let bio = self.bio.as_ptr();
+        let (mut within, mut left) = (span.within, span.len);
+        // SAFETY: By the type invariants the bio is ours and not submitted. The vectors of one that
+        // gathers are its own, `bi_max_vecs` of which the first `bi_vcnt` are used; the one written
+        // is behind these. What is added is valid memory for `'p`, which lasts until the bio has
+        // ended.
+        unsafe {
+            for vec in span.vecs {
+                let len = vec.bv_len.saturating_sub(within).min(left);
+                if len == 0 {
+                    break;
+                }
+                if (*bio).bi_vcnt >= (*bio).bi_max_vecs {
+                    return false;
+                }
+                let Some(size) = (*bio).bi_iter.bi_size.checked_add(len) else {
+                    return false;
+                };
+                // CAST: Widening.
+                let offset = vec.bv_offset as usize + within as usize;
+                let slot = (*bio).bi_io_vec.add(usize::from((*bio).bi_vcnt));
+                slot.write(bindings::bio_vec {
+                    // The pages of a vector are contiguous.
+                    bv_page: vec.bv_page.add(offset / PAGE_SIZE),
+                    bv_len: len,
+                    // CAST: Less than a page.
+                    bv_offset: (offset % PAGE_SIZE) as u32,
+                });
+                (*bio).bi_vcnt = (*bio).bi_vcnt.wrapping_add(1);
+                (*bio).bi_iter.bi_size = size;
+                left = left.wrapping_sub(len);
+                within = 0;
+            }
+        }
+        left == 0
     }
 
     /// Returns how many bytes of memory it has so far.
