@@ -109,7 +109,10 @@ impl<'h> Finder<'h, '_> {
             };
             // CAST: Widening, and back: at most `left`.
             let place = stripe::place(&shape, address, left as u64)?;
-            let share = mirror::share(fetch.len, sharers(&shape));
+            let share = match place.copies {
+                0 | 1 => None,
+                _ => mirror::share(fetch.len, sharers(&shape)),
+            };
             let memory = fetch.memory.forward(done);
             let len = self.place(&map, &place, address, memory, share)?;
             self.chunk = Some((map, shape));
@@ -136,7 +139,7 @@ impl<'h> Finder<'h, '_> {
         if let Some((n, len)) = self.again(map, place) {
             return self.push(map, (place, address), n, memory, all.min(len), Why::Again);
         }
-        let share = share.filter(|_| place.copies > 1 && self.policy == ReadPolicy::Spread);
+        let share = share.filter(|_| self.policy == ReadPolicy::Spread);
         if let Some(nr) = self.continued(map, place) {
             let run_len = self.runs.as_slice().get(nr).map_or(0, |run| run.len);
             let room = match share {
