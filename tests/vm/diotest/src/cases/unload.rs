@@ -250,7 +250,11 @@ fn fio(env: &Env) -> Result<()> {
         if let Err(error) = module::load(env) {
             break Err(error);
         }
-        std::thread::sleep(Duration::from_millis(100));
+        // An emulated processor may take its time.
+        let begin = Instant::now();
+        while Stats::read()?.get("reads") == 0 && begin.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(100));
+        }
         cycles += u32::from(Stats::read()?.get("reads") > 0);
     };
     if outcome.is_err() {
