@@ -98,7 +98,8 @@ pub const GROUPS: [Group; 27] = [
     group("trace", trace::cases),
 ];
 
-/// No case takes this long, on any kernel, unless it hangs.
+/// No case takes this long, on any kernel, unless it hangs, or is told to do more
+/// than is usual.
 const LIMIT: Duration = Duration::from_secs(600);
 
 const fn group(name: &'static str, cases: fn(&Env) -> Vec<Case>) -> Group {
@@ -146,6 +147,7 @@ pub fn run(env: Env, names: &[String]) -> Result<bool> {
 /// after asking the kernel where its tasks are stuck.
 fn watched(env: Env, case: Run) -> (bool, Result<()>) {
     let (sender, receiver) = mpsc::channel();
+    let limit = LIMIT.max(LIMIT * env.rounds / 100);
     let thread = std::thread::spawn(move || {
         let result = case(&env).and_then(|()| match env.module && module::loaded() {
             true => Stats::settle().and_then(|()| Devices::settle()),
@@ -154,10 +156,10 @@ fn watched(env: Env, case: Run) -> (bool, Result<()>) {
         let _ = sender.send(());
         result
     });
-    match receiver.recv_timeout(LIMIT) {
+    match receiver.recv_timeout(limit) {
         Err(mpsc::RecvTimeoutError::Timeout) => {
             let _ = std::fs::write("/proc/sysrq-trigger", "w");
-            (true, Err(anyhow!("no end after {} s", LIMIT.as_secs())))
+            (true, Err(anyhow!("no end after {} s", limit.as_secs())))
         }
         _ => match thread.join() {
             Ok(result) => (false, result),

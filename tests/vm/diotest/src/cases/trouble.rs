@@ -137,7 +137,8 @@ fn survive(
     count: &(dyn Fn() -> u64 + Sync),
 ) -> Result<Option<Stats>> {
     let begin = Instant::now();
-    let (time, most) = (env.duration(SECONDS), Duration::from_secs(300));
+    let time = env.duration(SECONDS);
+    let most = time + Duration::from_secs(300);
     let before = Stats::look(env)?;
     let until = || begin.elapsed() > time && (count() >= least || begin.elapsed() > most);
     let reads = read_until(env, files, &until)?;
@@ -164,7 +165,7 @@ fn chance(env: &Env, profile: &str, legs: usize, percent: u32) -> Result<()> {
     let legs: Vec<PathBuf> = fs.devices[..legs].to_vec();
     let legs: Vec<&Path> = legs.iter().map(PathBuf::as_path).collect();
     let failing = Failing::some(&legs, percent)?;
-    let least = u64::from(env.scaled(if percent < 10 { 30 } else { 300 }));
+    let least = u64::from(env.scaled(if percent < 10 { 30 } else { 300 }).min(3000));
     let moved = survive(env, &files, least, &|| failing.count().unwrap_or(0))?;
     drop(failing);
     if let Some(moved) = moved.filter(|_| percent >= 10) {
