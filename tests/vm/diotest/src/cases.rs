@@ -21,6 +21,7 @@ mod mutated;
 mod nowait;
 mod oracle;
 mod races;
+mod reuse;
 mod scribble;
 mod shortage;
 mod spread;
@@ -68,7 +69,7 @@ pub struct Group {
 }
 
 /// Every group, in the order they are run.
-pub const GROUPS: [Group; 27] = [
+pub const GROUPS: [Group; 28] = [
     group("oracle", oracle::cases),
     group("matrix", matrix::cases),
     group("eof", eof::cases),
@@ -94,6 +95,7 @@ pub const GROUPS: [Group; 27] = [
     group("mirror", mirror::cases),
     group("spread", spread::cases),
     group("races", races::cases),
+    group("reuse", reuse::cases),
     group("unload", unload::cases),
     group("trace", trace::cases),
 ];

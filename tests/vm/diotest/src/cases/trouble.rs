@@ -165,7 +165,8 @@ fn chance(env: &Env, profile: &str, legs: usize, percent: u32) -> Result<()> {
     let legs: Vec<PathBuf> = fs.devices[..legs].to_vec();
     let legs: Vec<&Path> = legs.iter().map(PathBuf::as_path).collect();
     let failing = Failing::some(&legs, percent)?;
-    let least = u64::from(env.scaled(if percent < 10 { 30 } else { 300 }).min(3000));
+    let usual = if percent < 10 { 30 } else { 300 };
+    let least = u64::from(env.scaled(usual).min(10 * usual));
     let moved = survive(env, &files, least, &|| failing.count().unwrap_or(0))?;
     drop(failing);
     if let Some(moved) = moved.filter(|_| percent >= 10) {
