@@ -214,7 +214,8 @@ fn flooded(env: &Env) -> Result<()> {
 fn fio(env: &Env) -> Result<()> {
     able(env)?;
     let fs = Fs::make(env, &Spec::new("raid1", Csum::Crc32c))?;
-    let runtime = format!("--runtime={}", env.duration(10).as_secs().max(3));
+    // To load and to unload takes seconds where the checkers are.
+    let runtime = format!("--runtime={}", env.duration(10).as_secs().max(20));
     let filename = format!("--filename={}", fs::path(&fs.path("fio")));
     let job = [
         "--name=job",
