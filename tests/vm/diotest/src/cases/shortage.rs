@@ -136,6 +136,8 @@ fn verdict(request: &Request, outcome: std::io::Result<Outcome>, file: &Model) -
         Some(libc::ENOMEM) => true,
         // What may not wait, or cannot be issued now.
         Some(libc::EAGAIN) => request.via != Via::Pread && request.via != Via::Preadv,
+        // A ring that finds no worker.
+        Some(libc::ECANCELED) => matches!(request.via, Via::Async(Engine::Uring)),
         _ => false,
     };
     let at = || format!("file={} {request}", file.name());
@@ -161,9 +163,27 @@ fn verdict(request: &Request, outcome: std::io::Result<Outcome>, file: &Model) -
     Ok(whole)
 }
 
-/// How many bios have failed.
-fn errors(env: &Env) -> Result<u64> {
-    Ok(Devices::look(env)?.total("errors"))
+/// Whether the read failed with -EIO.
+fn lost(outcome: &std::io::Result<Outcome>) -> bool {
+    match outcome {
+        Ok(outcome) => outcome
+            .result
+            .as_ref()
+            .is_err_and(|error| error.raw_os_error() == Some(libc::EIO)),
+        Err(_) => false,
+    }
+}
+
+/// How many reads were left to mainline's path. It says -EIO where there is no
+/// memory to read a page with.
+fn left(env: &Env) -> Result<Option<u64>> {
+    Ok(Stats::look(env)?.map(|stats| stats.get("declined_memory")))
+}
+
+/// What may make a read fail with -EIO: bios that failed, as the disks have such
+/// faults as well, and reads left to mainline.
+fn faults(env: &Env) -> Result<(u64, Option<u64>)> {
+    Ok((Devices::look(env)?.total("errors"), left(env)?))
 }
 
 /// Reads with each allocation failing in turn; returns how many did. `prepare` is
@@ -180,18 +200,11 @@ fn each_of(
     verdict(request, request.perform(&direct), file)?;
     for n in 1..=MOST {
         prepare()?;
-        let failed = errors(env)?;
+        let before = faults(env)?;
         nth.arm(n)?;
         let outcome = request.perform(&direct);
         let fired = nth.fired()?;
-        // The disks have such faults as well: then no copy may be left.
-        let lost = |outcome: &std::io::Result<Outcome>| match outcome {
-            Ok(Outcome {
-                result: Err(error), ..
-            }) => error.raw_os_error() == Some(libc::EIO),
-            _ => false,
-        };
-        if lost(&outcome) && errors(env)? != failed {
+        if lost(&outcome) && faults(env)? != before {
             continue;
         }
         verdict(request, outcome, file).with_context(|| format!("allocation {n} failed"))?;
@@ -291,7 +304,10 @@ fn by_chance(env: &Env, facility: &str, percent: u32) -> Result<()> {
         .write(true)
         .open("/proc/thread-self/make-it-fail")?;
     let mut served = 0u32;
-    for _ in 0..env.scaled(READS) {
+    for nr in 0..env.scaled(READS) {
+        if nr % 8 == 0 {
+            sys::drop_caches()?;
+        }
         let file = &files[rng.random_range(0..files.len())];
         let direct = model::open_direct(&file.path)?;
         let request = Request::random(&mut rng, file.data.len() as u64);
@@ -303,9 +319,13 @@ fn by_chance(env: &Env, facility: &str, percent: u32) -> Result<()> {
             1 => request.via(WAYS[rng.random_range(0..WAYS.len())]),
             _ => request,
         };
+        let before = left(env)?;
         switch.write_all_at(b"1", 0)?;
         let outcome = request.perform(&direct);
         switch.write_all_at(b"0", 0)?;
+        if lost(&outcome) && (before.is_none() || left(env)? != before) {
+            continue;
+        }
         served += u32::from(verdict(&request, outcome, file)?);
     }
     drop(scarce);
