@@ -96,6 +96,12 @@ pub fn drop_caches() -> io::Result<()> {
     std::fs::write("/proc/sys/vm/drop_caches", "3")
 }
 
+/// Brings in all memory that this process has mapped, and keeps it.
+pub fn lock_memory() -> io::Result<()> {
+    // SAFETY: No pointers.
+    check(unsafe { libc::mlockall(libc::MCL_CURRENT) } as isize).map(drop)
+}
+
 /// Drops the clean page cache of one file.
 pub fn drop_pages(file: &File) -> io::Result<()> {
     file.sync_all()?;

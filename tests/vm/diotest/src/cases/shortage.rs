@@ -66,6 +66,8 @@ impl Scarce {
             let queue = Path::new("/sys/block").join(name).join("queue");
             put(&queue.join("io_timeout"), "100")?;
         }
+        // A page of this program that cannot be read in again would be the end of it.
+        sys::lock_memory()?;
         for facility in ["failslab", "fail_page_alloc"] {
             let dir = Path::new(DEBUGFS).join(facility);
             if !dir.exists() {
