@@ -14,7 +14,7 @@ export CMD FSTESTS TESTS BASELINE
 .DEFAULT_GOAL := help
 # One thing at a time: the scripts use all processors themselves.
 .NOTPARALLEL:
-.PHONY: help setup kernel modules vm shell host kunit test test-debug fstests insns check demo clean distclean
+.PHONY: help setup kernel modules vm shell host kunit test test-full test-debug fstests insns check demo clean distclean
 
 help:		## this list
 	@echo "usage: make TARGET [KERNEL=release|debug]"
@@ -43,6 +43,9 @@ kunit: modules	## run the unit tests
 
 test: modules	## run all tests
 	@scripts/test $(KERNEL)
+
+test-full: modules	## run all tests, and leave nothing to chance (hours)
+	@scripts/test --full $(KERNEL)
 
 test-debug:	## run all tests on the kernel with the checkers
 	@$(MAKE) --no-print-directory test KERNEL=debug

@@ -17,6 +17,8 @@ pub struct Env {
     pub seed: u64,
     /// Amount of work in percent of the usual.
     pub rounds: u32,
+    /// Everything that is usually sampled.
+    pub full: bool,
     /// Run only cases whose name contains this.
     pub only: Option<String>,
     /// Whether the module is loaded and its counters are asserted.
@@ -35,6 +37,7 @@ impl Default for Env {
             disks: Vec::new(),
             seed: 1,
             rounds: 100,
+            full: false,
             only: None,
             module: true,
             ko: std::env::var_os("BTRFS_DIO_KO").map(PathBuf::from),

@@ -50,6 +50,7 @@ usage: diotest run [OPTION]... [GROUP]...    run groups of cases (default: all)
   --disks A,B,...   block devices to use; their contents are lost
   --seed N          what every random choice follows from (default: 1)
   --rounds N        how much of everything, in percent (default: 100)
+  --full            all that is usually sampled
   --only NAME       run only cases whose name contains NAME
   --no-module       run on the unmodified path: assert data, not counters
   --ko PATH         the module, for cases that unload and load it
@@ -70,6 +71,7 @@ fn parse() -> Result<(String, Vec<String>, Env)> {
             }
             Long("seed") => env.seed = parser.value()?.parse()?,
             Long("rounds") => env.rounds = parser.value()?.parse()?,
+            Long("full") => env.full = true,
             Long("only") => env.only = Some(parser.value()?.string()?),
             Long("no-module") => env.module = false,
             Long("ko") => env.ko = Some(parser.value()?.into()),

@@ -317,10 +317,10 @@ fn hopeless(env: &Env) -> Result<()> {
 }
 
 /// A loop device. Detached on drop.
-struct Loop(PathBuf);
+pub struct Loop(pub PathBuf);
 
 impl Loop {
-    fn new(below: &Path) -> Result<Self> {
+    pub fn new(below: &Path) -> Result<Self> {
         let args = ["--find", "--show", "--read-only", "--direct-io=on"];
         let name = fs::run("losetup", args.into_iter().chain([fs::path(below)]))?;
         Ok(Self(name.trim().into()))

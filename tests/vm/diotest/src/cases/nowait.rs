@@ -20,7 +20,7 @@ use anyhow::{Context, Result, ensure};
 use rand::RngExt;
 
 const B: u64 = BLOCK as u64;
-const NOWAIT: Via = Via::Preadv2(libc::RWF_NOWAIT);
+pub const NOWAIT: Via = Via::Preadv2(libc::RWF_NOWAIT);
 
 pub fn cases(_: &Env) -> Vec<Case> {
     vec![
@@ -36,7 +36,7 @@ pub fn cases(_: &Env) -> Vec<Case> {
 }
 
 /// Reads without waiting. Whether that was possible.
-fn attempt(subject: &Subject<'_>, request: Request) -> Result<bool> {
+pub fn attempt(subject: &Subject<'_>, request: Request) -> Result<bool> {
     let request = request.via(NOWAIT);
     let (outcome, moved) = subject.observe(&request)?;
     let want = subject.wanted(&request);
