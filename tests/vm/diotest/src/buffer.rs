@@ -72,6 +72,13 @@ impl Region {
         Self::map(len, prot, libc::MAP_SHARED, file.as_raw_fd())
     }
 
+    /// Has pages of a file come in only when they are touched.
+    pub fn no_readahead(&mut self) -> io::Result<()> {
+        // SAFETY: The mapping is ours.
+        let ret = unsafe { libc::madvise(self.ptr.as_ptr().cast(), self.len, libc::MADV_RANDOM) };
+        sys::check(ret as isize).map(drop)
+    }
+
     /// `len` bytes of addresses, all of which are the same `unit` bytes of memory.
     pub fn alias(len: usize, unit: usize) -> io::Result<Self> {
         // SAFETY: A NUL-terminated string.

@@ -12,6 +12,7 @@ mod faults;
 mod fio;
 mod glance;
 mod hedge;
+mod histories;
 mod hostile;
 mod large;
 mod lifetime;
@@ -69,7 +70,7 @@ pub struct Group {
 }
 
 /// Every group, in the order they are run.
-pub const GROUPS: [Group; 28] = [
+pub const GROUPS: [Group; 29] = [
     group("oracle", oracle::cases),
     group("matrix", matrix::cases),
     group("eof", eof::cases),
@@ -96,6 +97,7 @@ pub const GROUPS: [Group; 28] = [
     group("spread", spread::cases),
     group("races", races::cases),
     group("reuse", reuse::cases),
+    group("histories", histories::cases),
     group("unload", unload::cases),
     group("trace", trace::cases),
 ];

@@ -32,6 +32,7 @@ mod packed;
 mod pagecache;
 mod race;
 mod read;
+mod shrink;
 mod stats;
 mod subject;
 mod sys;

@@ -127,6 +127,23 @@ impl Model {
         Ok(())
     }
 
+    /// Makes zeros of a range, and grows the file if it is shorter, unless it is
+    /// to keep its size.
+    pub fn zero(&mut self, offset: u64, len: u64, keep: bool) -> Result<()> {
+        let keeps = if keep { libc::FALLOC_FL_KEEP_SIZE } else { 0 };
+        let mode = libc::FALLOC_FL_ZERO_RANGE | keeps;
+        sys::fallocate(&self.file()?, mode, offset, len)?;
+        let (start, end) = (offset as usize, (offset + len) as usize);
+        if self.data.len() < end && !keep {
+            self.data.resize(end, 0);
+        }
+        let end = end.min(self.data.len());
+        if start < end {
+            self.data[start..end].fill(0);
+        }
+        Ok(())
+    }
+
     /// Sets the size.
     pub fn truncate(&mut self, size: u64) -> Result<()> {
         self.file()?.set_len(size)?;

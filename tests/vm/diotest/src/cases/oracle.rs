@@ -10,9 +10,11 @@ use crate::buffer::{BLOCK, Buffers};
 use crate::env::Env;
 use crate::fiemap::{Extent, Kind, kinds};
 use crate::read::{Request, Via};
+use crate::shrink::shrink;
 use crate::stats::Stats;
 use crate::subject::{as_asked, declined, served};
 use anyhow::{Result, ensure};
+use std::time::{Duration, Instant};
 
 pub fn cases(_: &Env) -> Vec<Case> {
     vec![
@@ -20,7 +22,29 @@ pub fn cases(_: &Env) -> Vec<Case> {
         Case::new("counters", |_| counters()),
         Case::new("blocks", |_| blocks()),
         Case::new("kinds", |_| extent_kinds()),
+        Case::new("shrink", |_| shrunk()),
     ]
+}
+
+/// Of a list that fails, what makes it fail is left, wherever that was.
+fn shrunk() -> Result<()> {
+    let far = Instant::now() + Duration::from_secs(600);
+    let list: Vec<u32> = (0..130).collect();
+    for culprits in [
+        &[0][..],
+        &[129],
+        &[64, 65],
+        &[0, 77, 129],
+        &[3, 5, 8, 13, 21],
+    ] {
+        let fails = |list: &[u32]| culprits.iter().all(|c| list.contains(c));
+        let least = shrink(&list, far, fails);
+        ensure!(least == culprits, "{culprits:?}: left {least:?}");
+    }
+    ensure!(shrink(&list, far, |_| true).is_empty(), "something is left");
+    let once = shrink(&list, Instant::now(), |_| true);
+    ensure!(once == list, "something was tried after its time");
+    Ok(())
 }
 
 /// A wrong byte, a byte too many or one outside is found wherever it is.

@@ -46,7 +46,7 @@ fn cycle(env: &Env) -> Result<()> {
 }
 
 /// rmmod(8) of a module somebody is inside of may say so.
-fn retried(mut f: impl FnMut() -> Result<()>) -> Result<()> {
+pub fn retried(mut f: impl FnMut() -> Result<()>) -> Result<()> {
     for _ in 0..1000 {
         match f() {
             Err(e) if is_busy(&e) => std::thread::sleep(Duration::from_millis(10)),
