@@ -4,8 +4,10 @@
 //! readers by every way there is, each of which checks what it gets.
 
 use super::Case;
+use crate::aio::Engine;
 use crate::buffer::{BLOCK, Region};
 use crate::env::Env;
+use crate::flood::Flood;
 use crate::fs::{self, Csum, Fs};
 use crate::model::{clone_range, dedupe_range};
 use crate::packed;
@@ -14,15 +16,17 @@ use crate::sys;
 use anyhow::{Context, Result};
 use rand::{RngExt, rngs::SmallRng};
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::time::Duration;
 
 /// Blocks of the file that is raced for.
 const BLOCKS: usize = 256;
 const B: u64 = BLOCK as u64;
 /// Seconds of each.
-const SECONDS: u32 = 14;
+const SECONDS: u32 = 20;
 const HOLE: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+const ZERO: i32 = libc::FALLOC_FL_ZERO_RANGE;
 
 pub fn cases(_: &Env) -> Vec<Case> {
     vec![
@@ -62,6 +66,9 @@ impl Writer<'_> {
                 Ok(sys::fallocate(file, HOLE, offset, len)?)
             }),
             (5, _) => arena.zero(first, count, || {
+                if first % 2 == 0 {
+                    return Ok(sys::fallocate(file, ZERO, offset, len)?);
+                }
                 sys::fallocate(file, HOLE, offset, len)?;
                 Ok(sys::fallocate(file, 0, offset, len)?)
             }),
@@ -100,46 +107,78 @@ fn collided() -> bool {
 }
 
 /// Moves the file about, but leaves what is in it.
-fn upkeep(fs: &Fs, path: &Path, rng: &mut SmallRng) -> Result<()> {
-    let (sub, snap) = (fs.path("sub"), fs.path("snap"));
-    let defrag = ["filesystem", "defragment", "-f"];
-    match rng.random_range(0..6) {
-        0 => fs::run(
-            "btrfs",
-            defrag.into_iter().chain(["-t", "32M", fs::path(path)]),
-        )?,
-        1 => {
-            let packed = format!("-c{}", packed::ALGORITHMS[rng.random_range(0..3)]);
-            fs::run(
-                "btrfs",
-                defrag.into_iter().chain([&*packed, fs::path(path)]),
-            )?
+struct Upkeep<'a> {
+    env: &'a Env,
+    fs: &'a Fs,
+    path: &'a Path,
+    /// The devices the file system has.
+    devices: Vec<PathBuf>,
+    spare: PathBuf,
+}
+
+impl Upkeep<'_> {
+    fn something(&mut self, rng: &mut SmallRng) -> Result<()> {
+        let fs = self.fs;
+        match rng.random_range(0..10) {
+            0 => self.defragment(None),
+            1 => self.defragment(Some(packed::ALGORITHMS[rng.random_range(0..3)])),
+            2 => self.snapshot(rng),
+            3 => fs.sync(),
+            4 => Ok(sys::drop_caches()?),
+            5 => fs.btrfs(["scrub", "start", "-B"]).map(drop),
+            6 => self.replace(rng),
+            7 => self.remount(rng),
+            8 => self.kill(rng),
+            _ => {
+                let profile = ["raid1", "single", "raid0", "raid10", "dup"][rng.random_range(0..5)];
+                let convert = format!("-dconvert={profile}");
+                fs.btrfs(["balance", "start", "-f", &convert]).map(drop)
+            }
         }
-        2 => {
-            let both = [fs::path(&sub), fs::path(&snap)];
-            fs::run("btrfs", ["subvolume", "snapshot"].into_iter().chain(both))?;
-            std::thread::sleep(std::time::Duration::from_millis(rng.random_range(0..200)));
-            fs::run("btrfs", ["subvolume", "delete", fs::path(&snap)])?
-        }
-        3 => {
-            fs.sync()?;
-            String::new()
-        }
-        4 => {
-            sys::drop_caches()?;
-            String::new()
-        }
-        _ => {
-            let profile = ["raid1", "single", "raid0", "raid10", "dup"][rng.random_range(0..5)];
-            let convert = format!("-dconvert={profile}");
-            fs.btrfs(["balance", "start", "-f", &convert])?
-        }
-    };
-    Ok(())
+    }
+
+    fn defragment(&self, packed: Option<&str>) -> Result<()> {
+        let how = packed.map_or("-t32M".into(), |name| format!("-c{name}"));
+        let args = ["filesystem", "defragment", "-f", &how, fs::path(self.path)];
+        fs::run("btrfs", args).map(drop)
+    }
+
+    fn snapshot(&self, rng: &mut SmallRng) -> Result<()> {
+        let (sub, snap) = (self.fs.path("sub"), self.fs.path("snap"));
+        let args = ["subvolume", "snapshot", fs::path(&sub), fs::path(&snap)];
+        fs::run("btrfs", args)?;
+        std::thread::sleep(Duration::from_millis(rng.random_range(0..200)));
+        fs::run("btrfs", ["subvolume", "delete", fs::path(&snap)]).map(drop)
+    }
+
+    /// Puts the spare device in the place of another one.
+    fn replace(&mut self, rng: &mut SmallRng) -> Result<()> {
+        let leaves = &mut self.devices[rng.random_range(1..4)];
+        let (from, to) = (fs::path(leaves), fs::path(&self.spare));
+        self.fs.btrfs(["replace", "start", "-B", "-f", from, to])?;
+        std::mem::swap(leaves, &mut self.spare);
+        Ok(())
+    }
+
+    /// Changes how what is written from now on is stored.
+    fn remount(&self, rng: &mut SmallRng) -> Result<()> {
+        let options = ["compress=no", "compress=lzo", "compress-force=zlib"];
+        let options = format!("remount,{}", options[rng.random_range(0..options.len())]);
+        fs::run("mount", ["-o", &options, fs::path(&self.fs.mnt)]).map(drop)
+    }
+
+    /// Kills a process that has reads in flight.
+    fn kill(&self, rng: &mut SmallRng) -> Result<()> {
+        let engine = Engine::ALL[rng.random_range(0..Engine::ALL.len())];
+        let flood = Flood::start(self.env, engine, self.path)?;
+        std::thread::sleep(Duration::from_millis(rng.random_range(0..200)));
+        flood.kill()
+    }
 }
 
 fn chaos(env: &Env, mmap: bool) -> Result<()> {
-    let devices = env.take(4)?.to_vec();
+    let mut devices = env.take(5)?.to_vec();
+    let spare = devices.remove(4);
     let spec = packed::spec("raid1", Csum::Crc32c, "zstd");
     let mut fs = Fs::make_on(env, &spec, devices)?;
     let sub = fs.path("sub");
@@ -161,13 +200,20 @@ fn chaos(env: &Env, mmap: bool) -> Result<()> {
         mapped,
     };
     let (stop, done, failed) = (AtomicBool::new(false), AtomicU32::new(0), AtomicU32::new(0));
+    let mut upkeep = Upkeep {
+        env,
+        fs: &fs,
+        path: &arena.path,
+        devices: fs.devices.clone(),
+        spare,
+    };
     let result = std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut rng = env.rng(400);
             while !stop.load(SeqCst) {
                 done.fetch_add(1, SeqCst);
                 // There may be no room for a profile right now.
-                if let Err(error) = upkeep(&fs, &arena.path, &mut rng) {
+                if let Err(error) = upkeep.something(&mut rng) {
                     failed.fetch_add(1, SeqCst);
                     eprintln!("# {}: {error:#}", env.case);
                 }
@@ -180,6 +226,8 @@ fn chaos(env: &Env, mmap: bool) -> Result<()> {
     let (done, failed) = (done.into_inner(), failed.into_inner());
     eprintln!("# {}: moved about {done} times, {failed} in vain", env.case);
     drop(writer);
+    let devices = upkeep.devices;
+    fs.devices = devices;
     result?;
     anyhow::ensure!(failed * 2 <= done, "{failed} of {done} in vain");
     race::settle(&mut fs, &arena)
