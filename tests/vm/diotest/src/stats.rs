@@ -46,6 +46,30 @@ impl Stats {
         Ok(moved)
     }
 
+    /// The same, and at the first attempt.
+    pub fn all_at_once(before: Option<&Self>) -> Result<Self> {
+        let moved = Self::all_served(before)?;
+        ensure!(moved.trouble() == 0, "not at the first attempt: {moved}");
+        Ok(moved)
+    }
+
+    /// What does not move where disks are sound and nobody else writes to the buffer.
+    /// A read that takes the wrong block at first is right in the end, too.
+    pub fn trouble(&self) -> u64 {
+        let names = [
+            "csum_mismatches",
+            "buffer_changed",
+            "reread",
+            "io_errors",
+            "recovered",
+            "rebuilt",
+            "repaired",
+            "unrepaired",
+            "lost",
+        ];
+        names.iter().map(|name| self.get(name)).sum()
+    }
+
     /// Waits until no private memory is in flight any more.
     pub fn settle() -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(20);

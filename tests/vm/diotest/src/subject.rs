@@ -217,7 +217,7 @@ pub fn served(
             _ => {}
         }
     }
-    if moved.get("csum_mismatches") + moved.get("io_errors") != 0 {
+    if moved.trouble() != 0 {
         return wrong("trouble with sound disks");
     }
     Ok(())

@@ -171,7 +171,7 @@ fn decoded_once(env: &Env) -> Result<()> {
         for at in 0..64 {
             subject.read(&Request::pread(at * B, BLOCK))?;
         }
-        let moved = Stats::all_served(before.as_ref())?;
+        let moved = Stats::all_at_once(before.as_ref())?;
         if env.module {
             let (hits, misses) = (moved.get("cache_hits"), moved.get("cache_misses"));
             ensure!(misses > 0 && hits >= 32, "64 blocks of 2 extents: {moved}");

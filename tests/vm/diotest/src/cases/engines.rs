@@ -228,7 +228,7 @@ fn deep(env: &Env, engine: Engine) -> Result<()> {
         }
     }
     eprintln!("# {}: {disordered} of {total} out of order", env.case);
-    let moved = Stats::all_served(before.as_ref())?;
+    let moved = Stats::all_at_once(before.as_ref())?;
     if env.module {
         let all = total as u64;
         let counted = moved.get("reads") == all && moved.get("queued") == all;
@@ -378,7 +378,7 @@ fn loop_device(env: &Env) -> Result<()> {
         let verdict = outcome.verify(&request, want, false);
         ensure!(verdict.is_ok(), "loop {request}: {verdict:?}");
     }
-    let moved = Stats::all_served(before.as_ref())?;
+    let moved = Stats::all_at_once(before.as_ref())?;
     if env.module {
         ensure!(moved.get("queued") > 0, "nothing queued: {moved}");
         let pages = pagecache::pages(&below)?;

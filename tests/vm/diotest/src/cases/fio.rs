@@ -67,7 +67,7 @@ fn verify(env: &Env, spec: &Spec, compressible: u32) -> Result<()> {
     let read = ["--rw=randread", "--direct=1", "--iodepth=16"];
     let readers = readers.iter().map(String::as_str);
     fs::run("fio", common.into_iter().chain(read).chain(readers))?;
-    let moved = Stats::all_served(before.as_ref())?;
+    let moved = Stats::all_at_once(before.as_ref())?;
     eprintln!("# {}: {moved}", env.case);
     if env.module {
         ensure!(moved.get("queued") > 0, "nothing queued: {moved}");

@@ -257,7 +257,7 @@ fn uring(env: &Env) -> Result<()> {
     let mark = " io_uring_queue_async_work:";
     let punted = trace.lines().filter(|l| l.contains(mark)).count();
     let more = workers()?.saturating_sub(idle);
-    let moved = Stats::all_served(before.as_ref())?;
+    let moved = Stats::all_at_once(before.as_ref())?;
     eprintln!("# {}: {punted} punted, {more} workers, {moved}", env.case);
     if env.module {
         ensure!(

@@ -134,6 +134,10 @@ fn counters() -> Result<()> {
         ("declined_busy", 1),
         ("csum_mismatches", 1),
         ("io_errors", 1),
+        ("buffer_changed", 1),
+        ("reread", 1),
+        ("recovered", 1),
+        ("lost", 1),
     ] {
         ensure!(
             served(&with(wrong), 4096, 1, regular).is_err(),

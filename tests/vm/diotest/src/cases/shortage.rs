@@ -352,7 +352,7 @@ fn cgroup(env: &Env) -> Result<()> {
         ensure!(served, "{request}: refused");
     }
     group.end()?;
-    let moved = Stats::all_served(before.as_ref())?;
+    let moved = Stats::all_at_once(before.as_ref())?;
     eprintln!("# {}: {moved}", env.case);
     Ok(())
 }

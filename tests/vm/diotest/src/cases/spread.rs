@@ -286,7 +286,7 @@ fn compare(
             ensure!(busy == want, "{name} reads {busy} devices: {bytes:?}");
         }
     }
-    Stats::all_served(Some(&before))?;
+    Stats::all_at_once(Some(&before))?;
     let each = format!("fs {:.1?}, spread {:.1?}", rates[0], rates[1]);
     let [by_fs, spread] = &mut rates;
     let ratio = median(spread)? / median(by_fs)?;

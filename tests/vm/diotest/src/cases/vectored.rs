@@ -320,7 +320,7 @@ fn all_served(env: &Env, before: Option<&Stats>) -> Result<()> {
         return Ok(());
     };
     let moved = now.since(before);
-    let good = moved.get("declined") == 0 && moved.get("bytes") == SIZE as u64;
+    let good = moved.get("declined") + moved.trouble() == 0 && moved.get("bytes") == SIZE as u64;
     ensure!(good, "not served, or not all of it: {moved}");
     Ok(())
 }
