@@ -7,6 +7,7 @@
 use super::Case;
 use crate::buffer::BLOCK;
 use crate::env::Env;
+use crate::fiemap::{self, Kind};
 use crate::fs::{Csum, Fs, Spec};
 use crate::model::{self, Model};
 use crate::read::{Request, Via};
@@ -130,6 +131,18 @@ fn resized_inline(env: &Env) -> Result<()> {
             file.sync()?;
             files.push(file);
         }
+    }
+    // Grown by preallocation: the extent stays as short as it was.
+    for (size, to) in [(100, 1500), (100, 4096), (700, 9000)] {
+        let mut file = Model::create(fs.path(format!("preallocated{size}-{to}")))?;
+        file.write(0, &vec![0xff; size])?;
+        file.sync()?;
+        file.preallocate(0, to)?;
+        file.sync()?;
+        let extents = fiemap::extents(&file.file()?)?;
+        let inline = extents.first().is_some_and(|e| e.kind == Kind::Inline);
+        ensure!(inline, "{}: {extents:?}", file.name());
+        files.push(file);
     }
     for file in &files {
         crate::sys::drop_pages(&file.file()?)?;
