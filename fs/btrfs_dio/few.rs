@@ -29,6 +29,14 @@ impl<T> Few<T> {
         }
     }
 
+    /// Makes a vector of one element.
+    pub(crate) const fn of(value: T) -> Self {
+        Self {
+            one: Some(value),
+            more: None,
+        }
+    }
+
     /// Makes an empty vector with room for `count` elements.
     pub(crate) fn with_room(count: usize, gfp: Flags) -> Result<Self, AllocError> {
         let mut few = Self::new();

@@ -143,10 +143,10 @@ impl Plan {
     }
 
     /// Makes the plan, an empty one so far, that of a window in one extent of plain data, all of which
-    /// goes to the caller's memory, if all its checksums are known. Returns whether that is so. Does
-    /// not sleep.
+    /// goes to the caller's memory, if all its checksums are known, or it has none. Returns whether
+    /// that is so. Does not sleep.
     ///
-    /// It is of use if the extent is current afterwards.
+    /// It is of use if the extent is current afterwards; see [`Self::keep_one`] as well.
     pub(crate) fn make_at_a_glance(
         &mut self,
         resources: &Resources,
@@ -157,14 +157,17 @@ impl Plan {
         let Source::Disk { logical } = segment.source else {
             return Ok(false);
         };
-        let mut expected = Expected::new(glance.fs(), range.block)?;
-        let known = segment.len == range.len
-            && expected.recall(&resources.checksums, glance, logical, range.len)?;
-        if !known {
+        if segment.len != range.len {
             return Ok(false);
         }
         self.fetches.prepare(None, Patience::Nowait);
-        self.fetches.expected = Some(expected);
+        if glance.has_checksums() {
+            let mut expected = Expected::new(glance.fs(), range.block)?;
+            if !expected.recall(&resources.checksums, glance, logical, range.len)? {
+                return Ok(false);
+            }
+            self.fetches.expected = Some(expected);
+        }
         self.tally.count(segment.source);
         self.fetches.add_known(Fetch {
             logical,
@@ -174,6 +177,13 @@ impl Plan {
             within: range.len,
         })?;
         Ok(true)
+    }
+
+    /// As [`Self::keep`], for a plan made at a glance.
+    pub(crate) fn keep_one(&mut self, map: ExtentMap) {
+        if self.fetches.expected.is_none() {
+            self.maps = Few::of(map);
+        }
     }
 
     /// Returns whether nothing has been planned.

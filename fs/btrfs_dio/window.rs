@@ -162,11 +162,11 @@ pub(crate) fn prepare<'a>(
     }
 }
 
-/// Plans a window of one extent of data with checksums, if all about it is known without reading any
-/// metadata, and without locking it. `None` if it is not so.
+/// Plans a window of one extent of data, if all about it is known without reading any metadata, and
+/// without locking the extent. `None` if it is not so.
 ///
-/// Not for a window that is read again: if what has been learned is not right any more when the data
-/// arrives, then that does not match.
+/// If what has been learned is not right any more when the data arrives, then that does not match; or,
+/// if it has no checksums, the extent is not current any more. Not for what did not match before.
 fn prepare_at_a_glance<'a>(
     resources: &Resources,
     inode: &DioCount<'a>,
@@ -179,17 +179,30 @@ fn prepare_at_a_glance<'a>(
         && range.direct(0, range.len) == Some((range.base, range.len))
         && attempt.manner.alignment & range.block.saturating_sub(1) == 0;
     let first = attempt.placement == Placement::Direct && attempt.share.is_none();
-    if !whole || !first || !inode.inode().has_checksums() {
+    if !whole || !first {
         return Ok(None);
     }
+    // CAST: Widening.
+    let len = range.len as u64;
+    let writers = match writers(inode) {
+        Writers::Allowed => WriterLock::none(inode),
+        Writers::KeptAway => {
+            match WriterLock::take(inode, range.start, len, attempt.manner.patience) {
+                Ok(writers) => writers,
+                Err(_) => return Ok(None),
+            }
+        }
+    };
     // No waiting: it would be after the glance if it were not before.
     let Ok(hold) = DeviceHold::take(inode.inode().fs(), Patience::Nowait) else {
         return Ok(None);
     };
-    // CAST: Widening.
-    let Some(glance) = Glance::new(inode, range.start, range.len as u64) else {
+    let Some(glance) = Glance::new(inode, range.start, len) else {
         return Ok(None);
     };
+    if writers.keeps_writers_away() && !writers.is_quiet() {
+        return Ok(None);
+    }
     if !plan.make_at_a_glance(resources, &glance, range)? {
         return Ok(None);
     }
@@ -197,10 +210,11 @@ fn prepare_at_a_glance<'a>(
     if !glance.is_current() {
         return Ok(None);
     }
+    plan.keep_one(glance.into_map());
     stats::count(Counter::Unlocked);
     Ok(Some(Ready {
         hold: Some(hold),
-        writers: WriterLock::none(inode),
+        writers,
     }))
 }
 

@@ -236,6 +236,47 @@ pub(crate) struct WriterLock<'a> {
 }
 
 impl<'a> WriterLock<'a> {
+    /// Keeps direct writers away from the `len` bytes from `start` on, both multiples of the block
+    /// size, but not those who write there already: see [`Self::is_quiet`].
+    ///
+    /// Task context; sleeps, or fails with `EAGAIN`, as `patience` says.
+    pub(crate) fn take(
+        inode: &DioCount<'a>,
+        start: u64,
+        len: u64,
+        patience: Patience,
+    ) -> Result<Self> {
+        let mut lock = Self::none(inode).lock;
+        lock.start = start;
+        lock.end = start
+            .checked_add(len)
+            .and_then(|end| end.checked_sub(1))
+            .filter(|end| *end >= start)
+            .ok_or(EINVAL)?;
+        lock.take(DIO_BIT, patience)?;
+        Ok(Self { lock })
+    }
+
+    /// Returns whether nobody writes to the range, who has begun before it was locked: a direct
+    /// writer has an ordered extent there before the lock is given up, and until the data has
+    /// arrived. Without a lock, nothing is known of them. Does not sleep.
+    ///
+    /// Rule: `btrfs_dio_iomap_begin()`, fs/btrfs/direct-io.c.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let lock = &self.lock;
+        let len = lock.end.saturating_sub(lock.start).saturating_add(1);
+        // SAFETY: The inode is valid. What is returned is null or a reference, ours, given back.
+        unsafe {
+            let inode = lock.inode.as_raw();
+            let ordered = bindings::btrfs_lookup_ordered_range(inode, lock.start, len);
+            if ordered.is_null() {
+                return true;
+            }
+            bindings::btrfs_put_ordered_extent(ordered);
+        }
+        false
+    }
+
     /// Makes one that locks nothing, for who needs none.
     pub(crate) fn none(inode: &DioCount<'a>) -> Self {
         Self {

@@ -94,11 +94,22 @@ impl<'a> Glance<'a> {
         self.inode.fs()
     }
 
+    /// Returns whether the data of the file has checksums.
+    pub(crate) fn has_checksums(&self) -> bool {
+        self.inode.has_checksums()
+    }
+
     /// Returns whether the file has had the extent all the time since the look.
     ///
     /// To be asked after all that depends on it has been read, with acquire semantics or under a
     /// lock.
     pub(crate) fn is_current(&self) -> bool {
         self.map.is_current()
+    }
+
+    /// Returns the map, to be asked again: what is read from the disk counts if it still is current
+    /// then. The task may sleep again.
+    pub(crate) fn into_map(self) -> ExtentMap {
+        self.map
     }
 }
