@@ -120,6 +120,16 @@ impl Mapped {
         self.load(&table)
     }
 
+    /// From now on, writes behind this offset take `milliseconds` longer.
+    pub fn delay_writes_behind(&self, offset: u64, milliseconds: u32) -> Result<()> {
+        let (start, below) = (offset / 512, self.below.display());
+        let len = self.sectors - start;
+        let before = self.linear(0, start);
+        let behind =
+            format!("{start} {len} delay {below} {start} 0 {below} {start} {milliseconds}");
+        self.load(&format!("{before}\n{behind}"))
+    }
+
     /// From now on, everything is passed through again.
     pub fn heal(&self) -> Result<()> {
         self.load(&self.linear(0, self.sectors))

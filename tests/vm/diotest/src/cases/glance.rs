@@ -6,17 +6,21 @@
 
 use super::Case;
 use crate::aio::Engine;
-use crate::buffer::BLOCK;
+use crate::buffer::{BLOCK, Region};
+use crate::chunks::Chunks;
+use crate::device::Mapped;
 use crate::env::{Env, skip};
 use crate::fiemap;
 use crate::fs::{CSUMS, Csum, Fs, Spec};
 use crate::model::{self, Model};
+use crate::race;
 use crate::read::{Request, Via};
 use crate::stats::Stats;
 use crate::sys;
 use anyhow::{Context, Result, anyhow, ensure};
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::time::Duration;
 
 /// Size of the files.
 const SIZE: usize = 4 << 20;
@@ -37,6 +41,10 @@ pub fn cases(_: &Env) -> Vec<Case> {
     for csum in [Csum::Xxhash, Csum::NoDataSum, Csum::NoCow] {
         let name = format!("overwritten-{}", csum.name());
         cases.push(Case::new(name, move |env| overwritten(env, csum)));
+    }
+    for csum in [Csum::NoDataSum, Csum::NoCow] {
+        let name = format!("half_written-{}", csum.name());
+        cases.push(Case::new(name, move |env| half_written(env, csum)));
     }
     cases
 }
@@ -184,4 +192,55 @@ fn overwritten(env: &Env, csum: Csum) -> Result<()> {
         "always locked: {moved}"
     );
     Ok(())
+}
+
+/// What a direct writer is about to write is seen as a whole or not at all, even
+/// if half of it has arrived on the device already when the read begins.
+fn half_written(env: &Env, csum: Csum) -> Result<()> {
+    const SLOW: Duration = Duration::from_millis(200);
+    const LEN: usize = 4 * BLOCK;
+
+    let mapped = Mapped::new("diotest", &env.take(1)?[0])?;
+    let mut fs = Fs::make_on(env, &Spec::new("single", csum), vec![mapped.path()])?;
+    let mut model = Model::create(fs.path("file"))?;
+    model.write(0, &[0; LEN])?;
+    fs.sync()?;
+    let file = model::open_direct(&model.path)?;
+    let writer = race::open_direct_rw(&model.path)?;
+    read(&file, &Request::pread(0, LEN), &model.data)?;
+    let before = Stats::look(env)?;
+    let mut torn = 0;
+    for round in 1..=4u8 {
+        // Unless it is overwritten in place it is somewhere else each time.
+        let extents = fiemap::extents(&model.file()?)?;
+        let middle = extents.first().context("an extent")?.logical + LEN as u64 / 2;
+        let place = Chunks::read(&fs.mnt)?.copies(middle)?[0];
+        mapped.delay_writes_behind(place.offset, SLOW.as_millis() as u32)?;
+        let engine = Engine::ALL[usize::from(round) % Engine::ALL.len()];
+        let via = [Via::Preadv, Via::Async(engine)][usize::from(round) % 2];
+        let seen = std::thread::scope(|scope| -> Result<_> {
+            let written = scope.spawn(|| -> Result<_> {
+                let mut region = Region::new(LEN)?;
+                region.bytes_mut().fill(round);
+                race::write_at(&writer, region.bytes(), 0)
+            });
+            std::thread::sleep(SLOW / 4);
+            let seen = Request::pread(0, LEN).via(via).perform(&file)?;
+            written.join().expect("the writer ends")?;
+            ensure!(matches!(seen.result, Ok(LEN)), "{:?}", seen.result);
+            Ok(seen.bytes())
+        })?;
+        torn += u32::from(seen.iter().any(|byte| *byte != seen[0]));
+        ensure!(
+            seen.iter().all(|byte| [round - 1, round].contains(byte)),
+            "round {round}: what was not written"
+        );
+        mapped.heal()?;
+        fs.sync()?;
+    }
+    let moved = matched(before.as_ref())?;
+    eprintln!("# {}: {moved}", env.case);
+    ensure!(torn == 0, "{torn} reads saw half of what was written");
+    drop((file, writer));
+    fs.umount()
 }
