@@ -12,7 +12,7 @@ use crate::{
 pub(crate) enum Candidate {
     /// On a device that is there.
     Good {
-        /// How much is in flight to it, in bytes.
+        /// How much is in flight to it, in bytes, or [`UNKNOWN`].
         in_flight: u64,
     },
     /// On a device that is there, but better left alone.
@@ -21,6 +21,8 @@ pub(crate) enum Candidate {
     Missing,
 }
 
+/// How much is in flight to a device of which that is not known.
+pub(crate) const UNKNOWN: u64 = u64::MAX;
 /// Least length of a read of which several copies are read, in bytes.
 const LONG: usize = 256 << 10;
 /// How much of the address space has one device's turn among equals, in bytes: what is read in a
@@ -52,7 +54,8 @@ pub(crate) fn by_pid(pid: i32, copies: u32, copy: impl Fn(u32) -> Candidate) -> 
 }
 
 /// Chooses the copy on the device that has least to do, and says why. Among equals, and among those
-/// that are not good, `address` decides.
+/// that are not good, `address` decides; so it does if of one of the good ones it is not known: it
+/// must not get all that is read, nor nothing.
 ///
 /// `copy` and what is returned are as with [`by_pid`].
 pub(crate) fn spread(address: u64, copies: u32, copy: impl Fn(u32) -> Candidate) -> (u32, Why) {
@@ -68,15 +71,21 @@ pub(crate) fn spread(address: u64, copies: u32, copy: impl Fn(u32) -> Candidate)
         Candidate::Missing => (2, 0),
     };
     let (mut best, mut best_rank, mut equals) = (turn, rank(turn), 1u32);
+    let mut unknown = best_rank == (0, UNKNOWN);
     // From the one whose turn it is on.
     let nth = |n: u32| turn.wrapping_add(n).checked_rem(copies).unwrap_or(0);
     for n in (1..copies).map(nth) {
         let other = rank(n);
+        unknown |= other == (0, UNKNOWN);
         if other < best_rank {
             (best, best_rank, equals) = (n, other, 1);
         } else if other == best_rank {
             equals = equals.saturating_add(1);
         }
+    }
+    if unknown && equals < copies {
+        let good = |n: &u32| matches!(copy(*n), Candidate::Good { .. });
+        return ((0..copies).map(nth).find(good).unwrap_or(best), Why::Near);
     }
     let why = if equals > 1 { Why::Near } else { Why::Least };
     (best, why)

@@ -341,9 +341,16 @@ impl<'a> Reader<'a> {
         }
         let inode = self.inode.inode();
         let hold = DeviceHold::take(inode.fs(), Patience::Wait).map_err(Stop::from_mapping)?;
-        let watch = Watch::new();
         let fetches = &self.plan.fetches;
         for block in blocks.iter_mut().filter(|block| block.is_pending()) {
+            // Takes a while, so not while RCU is kept waiting.
+            let compared = match (block.state, &fetches.expected) {
+                (State::Mismatch, Some(expected)) => {
+                    expected.compare(fetches, self.pages, block.memory, block.nr, scratch)
+                }
+                _ => None,
+            };
+            let watch = Watch::new();
             // Not another one that has taken its place meanwhile.
             let stripe = locate(&watch, &hold, block.logical, block.copy);
             let device = stripe
@@ -357,9 +364,6 @@ impl<'a> Reader<'a> {
                 continue;
             }
             stats::count(Counter::ChecksumMismatches);
-            let compared = fetches.expected.as_ref().and_then(|expected| {
-                expected.compare(fetches, self.pages, block.memory, block.nr, scratch)
-            });
             if let Some((digest, expected, _)) = compared {
                 tell_mismatch(inode, block.file, &digest, expected, block.copy);
             }

@@ -15,7 +15,8 @@ use crate::{
     },
     mirror::{
         self,
-        Candidate, //
+        Candidate,
+        UNKNOWN, //
     },
     run::{
         Run,
@@ -300,10 +301,9 @@ impl<'h> Finder<'h, '_> {
         }
         let in_flight = match self.policy {
             ReadPolicy::Fs => 0,
-            // What is not known may be much.
             ReadPolicy::Spread => {
                 let account = stripe.device.account();
-                account.and_then(Account::in_flight).unwrap_or(u64::MAX)
+                account.and_then(Account::in_flight).unwrap_or(UNKNOWN)
             }
         };
         Candidate::Good { in_flight }

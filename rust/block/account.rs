@@ -15,10 +15,10 @@ use kernel::{
     },
 };
 
-/// How many devices can have an account.
-const ACCOUNTS: usize = 64;
+/// How many devices can have an account; a power of two.
+const ACCOUNTS: usize = 128;
 /// How many places are looked at for one of them.
-const PROBES: usize = 8;
+const PROBES: usize = 32;
 /// How many shards an account has.
 const SHARDS: usize = 8;
 
@@ -106,6 +106,15 @@ impl Entry {
     }
 }
 
+/// Returns where in the table to begin to look for a device. Numbers of disks differ by 16 as often as
+/// by 1, so the place depends on all bits: as `hash_32()` of include/linux/hash.h does it.
+fn place(device: u32) -> usize {
+    const BITS: u32 = ACCOUNTS.ilog2();
+
+    // CAST: Less than `ACCOUNTS`.
+    (device.wrapping_mul(0x61C8_8647) >> (u32::BITS - BITS)) as usize
+}
+
 /// The account of a device, or none: there are so many devices that this one has not got one.
 #[derive(Clone, Copy)]
 pub(crate) struct Account(Option<&'static Entry>);
@@ -113,8 +122,7 @@ pub(crate) struct Account(Option<&'static Entry>);
 impl Account {
     /// Finds the account of a device by its number, or opens one.
     pub(in crate::safe) fn of(device: u32) -> Self {
-        // CAST: Widening.
-        let first = (device ^ (device >> 20)) as usize;
+        let first = place(device);
         for probe in 0..PROBES {
             let entry = &TABLE[first.wrapping_add(probe) % ACCOUNTS];
             let number = entry.device.load(Relaxed);

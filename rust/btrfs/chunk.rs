@@ -36,34 +36,43 @@ pub(crate) struct Stripe<'h> {
 ///
 /// # Invariants
 ///
-/// `map` is a reference of ours; a hold, and a read side of RCU, live for `'h`.
+/// `map` is a reference of ours; a hold, and a read side of RCU, live for `'h`, and the chunk had its
+/// block group after that had begun. So its devices are there for `'h`: `btrfs_remove_block_group()`
+/// comes before `btrfs_rm_device()` waits for those who read. That there is a map does not say so: it
+/// outlives a block group that is frozen, as by a scrub or a trim.
 pub(crate) struct ChunkMap<'h> {
     map: NonNull<bindings::btrfs_chunk_map>,
     _held: PhantomData<&'h DeviceHold<'h>>,
 }
 
 impl<'h> ChunkMap<'h> {
-    /// Finds the chunk that `logical` lies in. `EINVAL` if there is none. Any context that may take
-    /// a lock for reading.
+    /// Finds the chunk that `logical` lies in. `EINVAL` if there is none, or it is being removed. Any
+    /// context that may take a lock for reading.
     ///
     /// The chunk is the right one if the extent that has the address is current afterwards.
     pub(crate) fn get(_watch: &'h Watch, hold: &'h DeviceHold<'_>, logical: u64) -> Result<Self> {
+        let fs = hold.fs().as_raw();
         // SAFETY: The filesystem is mounted. A reference or null is returned.
-        let map = unsafe { bindings::btrfs_find_chunk_map(hold.fs().as_raw(), logical, 1) };
-        // INVARIANT: A reference, ours; hold and watch are borrowed for `'h`.
+        let map = unsafe { bindings::btrfs_find_chunk_map(fs, logical, 1) };
+        // INVARIANT: A reference, ours; hold and watch are borrowed for `'h`. The block group is
+        // asked for below, before anybody gets the map.
         let map = Self {
             map: NonNull::new(map).ok_or(EINVAL)?,
             _held: PhantomData,
         };
-        map.shape().contains(logical).then_some(map).ok_or(EINVAL)
+        let shape = map.shape();
+        // SAFETY: The filesystem is mounted.
+        let there =
+            shape.contains(logical) && unsafe { bindings::bdio_has_block_group(fs, shape.start) };
+        there.then_some(map).ok_or(EINVAL)
     }
 
     /// Returns the shape. The profile is the one that counts for reading, which for RAID5 and RAID6
     /// of a single data stripe is that of plain copies.
     pub(crate) fn shape(&self) -> Shape {
         let map = self.map.as_ptr();
-        // SAFETY: By the type invariants the map is valid. These fields do not change; others do,
-        // so no Rust reference is formed.
+        // SAFETY: By the type invariants the map is valid. These fields do not change, but on
+        // filesystems that are not served; others do, so no Rust reference is formed.
         let (start, len, chunk_type, stripes, sub_stripes) = unsafe {
             (
                 (*map).start,

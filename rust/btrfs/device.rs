@@ -182,8 +182,9 @@ impl<'h> Device<'h> {
 /// # Invariants
 ///
 /// `bdev` is a reference of ours to a block device. It is to be kept until all has been submitted to
-/// it: what is in flight keeps it by itself, since removing a disk waits for that. That the device is
-/// the right one to read is what a [`DeviceHold`] is for.
+/// it: what is in flight then is the block layer's to wait for, as with the bios of btrfs, for which
+/// `btrfs_rm_device()` does not wait either. That the device is the right one to read is what a
+/// [`DeviceHold`] is for.
 pub(crate) struct OpenDevice {
     bdev: *mut kbindings::block_device,
 }

@@ -40,11 +40,12 @@ pub(crate) struct Glance<'a> {
     watch: Watch,
 }
 
-/// A read side of RCU: chunks and devices that are found in it can be looked at in it.
+/// A read side of RCU: chunks that have their block groups in it, and their devices, can be looked
+/// at in it.
 ///
-/// `btrfs_rm_device()` waits for those that have begun when the last chunk on the device has gone,
-/// and frees the device and closes the block device after that. A device that is replaced is not
-/// freed while there is a hold, which is needed beside.
+/// `btrfs_rm_device()` waits for those that have begun when the last block group on the device has
+/// gone, and frees the device and closes the block device after that. A device that is replaced is
+/// not freed while there is a hold, which is needed beside.
 ///
 /// While it lives the task must not sleep.
 pub(crate) struct Watch(rcu::Guard);

@@ -2,6 +2,7 @@
 
 #include <linux/fs.h>
 #include "accessors.h"
+#include "block-group.h"
 #include "btrfs_inode.h"
 #include "ctree.h"
 #include "dev-replace.h"
@@ -15,6 +16,25 @@
 void bdio_start_ordered_extent(struct btrfs_ordered_extent *ordered)
 {
 	btrfs_start_ordered_extent(ordered);
+}
+
+/* Whether there still is a block group in the chunk that starts at @start. */
+bool bdio_has_block_group(struct btrfs_fs_info *fs_info, u64 start)
+{
+	struct rb_node *node;
+	bool found = false;
+
+	read_lock(&fs_info->block_group_cache_lock);
+	node = fs_info->block_group_cache_tree.rb_root.rb_node;
+	while (node && !found) {
+		const struct btrfs_block_group *bg =
+			rb_entry(node, struct btrfs_block_group, cache_node);
+
+		found = bg->start == start;
+		node = start < bg->start ? node->rb_left : node->rb_right;
+	}
+	read_unlock(&fs_info->block_group_cache_lock);
+	return found;
 }
 
 void bdio_free_chunk_map(struct btrfs_chunk_map *map)

@@ -35,6 +35,7 @@ struct workqueue_struct;
 
 /* btrfs.c */
 void bdio_start_ordered_extent(struct btrfs_ordered_extent *ordered);
+bool bdio_has_block_group(struct btrfs_fs_info *fs_info, u64 start);
 void bdio_free_chunk_map(struct btrfs_chunk_map *map);
 u64 bdio_incompat_flags(const struct btrfs_fs_info *fs_info);
 bool bdio_replace_avoids_source(struct btrfs_fs_info *fs_info);

@@ -8,13 +8,16 @@ use kernel::prelude::*;
 mod tests {
     use crate::{
         mirror::{
-            by_pid, share, spread,
+            by_pid,
+            share,
+            spread,
             Candidate::{
                 self,
                 Avoided,
                 Good,
                 Missing, //
             },
+            UNKNOWN, //
         },
         safe::block::account::Why, //
     };
@@ -77,7 +80,13 @@ mod tests {
         (0, &[busy(1), busy(0)], 1, Why::Least),
         (MIB, &[busy(0), busy(1)], 0, Why::Least),
         (0, &[busy(3), busy(2), busy(1), busy(4)], 2, Why::Least),
-        (0, &[busy(u64::MAX), busy(u64::MAX - 1)], 1, Why::Least),
+        (0, &[busy(u64::MAX - 1), busy(u64::MAX - 2)], 1, Why::Least),
+        // Who is not known gets its turn, and no more.
+        (0, &[busy(UNKNOWN), busy(5)], 0, Why::Near),
+        (MIB, &[busy(UNKNOWN), busy(5)], 1, Why::Near),
+        (MIB, &[busy(UNKNOWN), busy(UNKNOWN)], 1, Why::Near),
+        (2 * MIB, &[busy(0), busy(UNKNOWN), Missing], 0, Why::Near),
+        (0, &[Missing, busy(UNKNOWN)], 1, Why::Near),
         // Among equals by address.
         (0, &[busy(0), busy(0)], 0, Why::Near),
         (MIB - 1, &[busy(0), busy(0)], 0, Why::Near),
