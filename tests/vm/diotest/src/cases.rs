@@ -21,6 +21,7 @@ mod mirror;
 mod mutated;
 mod nowait;
 mod oracle;
+mod powercut;
 mod races;
 mod reuse;
 mod scribble;
@@ -70,7 +71,7 @@ pub struct Group {
 }
 
 /// Every group, in the order they are run.
-pub const GROUPS: [Group; 29] = [
+pub const GROUPS: [Group; 30] = [
     group("oracle", oracle::cases),
     group("matrix", matrix::cases),
     group("eof", eof::cases),
@@ -94,6 +95,7 @@ pub const GROUPS: [Group; 29] = [
     group("hedge", hedge::cases),
     group("shortage", shortage::cases),
     group("mirror", mirror::cases),
+    group("powercut", powercut::cases),
     group("spread", spread::cases),
     group("races", races::cases),
     group("reuse", reuse::cases),

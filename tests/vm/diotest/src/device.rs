@@ -130,6 +130,22 @@ impl Mapped {
         self.load(&format!("{before}\n{behind}"))
     }
 
+    /// From now on, everything fails, on all of these. What is to go to all of them
+    /// is not complete once the first one has stopped.
+    pub fn cut(all: &[Self]) -> Result<()> {
+        for device in all {
+            dmsetup(["suspend", "--noflush", "--nolockfs", &device.name])?;
+        }
+        for device in all {
+            let table = format!("0 {} error", device.sectors);
+            dmsetup(["load", &device.name, "--table", &table])?;
+        }
+        for device in all {
+            dmsetup(["resume", &device.name])?;
+        }
+        Ok(())
+    }
+
     /// From now on, everything is passed through again.
     pub fn heal(&self) -> Result<()> {
         self.load(&self.linear(0, self.sectors))

@@ -406,6 +406,31 @@ impl Arena {
         Ok(unclean)
     }
 
+    /// Reads some blocks in some way, and checks what comes.
+    pub fn read_some(&self, file: &File, region: &mut Region, rng: &mut SmallRng) -> Result<()> {
+        let (first, count) = self.range(rng, LARGEST);
+        let wanted = Wanted::blocks(first, count).any_way(rng);
+        self.read(file, region, &wanted).map(drop)
+    }
+
+    /// Memory for [`Self::read_some`].
+    pub fn memory() -> Result<Region> {
+        Ok(Region::new((LARGEST + 1) * BLOCK)?)
+    }
+
+    /// What is noted as done, of each block.
+    pub fn noted(&self) -> Vec<u64> {
+        self.done.iter().map(|v| v.load(SeqCst)).collect()
+    }
+
+    /// Notes that some of what was done may have been undone, but not what had been
+    /// done when `noted` was noted.
+    pub fn undone(&self, noted: &[u64]) {
+        for (done, noted) in self.done.iter().zip(noted) {
+            done.store(*noted, SeqCst);
+        }
+    }
+
     /// Reads the whole file when all is quiet.
     pub fn check_all(&self) -> Result<()> {
         let file = model::open_direct(&self.path)?;

@@ -102,6 +102,12 @@ pub fn lock_memory() -> io::Result<()> {
     check(unsafe { libc::mlockall(libc::MCL_CURRENT) } as isize).map(drop)
 }
 
+/// Writes out all of the file system of a file, and commits.
+pub fn sync_fs(file: &File) -> io::Result<()> {
+    // SAFETY: A descriptor.
+    check(unsafe { libc::syncfs(file.as_raw_fd()) } as isize).map(drop)
+}
+
 /// Drops the clean page cache of one file.
 pub fn drop_pages(file: &File) -> io::Result<()> {
     file.sync_all()?;
