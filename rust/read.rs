@@ -436,6 +436,8 @@ impl AsyncRead {
             // CAST: Widening.
             Err(e) => e.to_errno() as isize,
         };
+        // Whoever learns that the read is complete may do with the memory and the file as they like.
+        debug_assert!(self.pages.is_none() && self.writers.is_none() && self.count.is_none());
         // SAFETY: By the type invariants the iocb is live and ours to complete. It is not touched
         // afterwards: with it the file, the inode and the filesystem may be gone.
         unsafe { bindings::bdio_complete(self.iocb.as_ptr(), ret) }
