@@ -4,7 +4,10 @@
 //!
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
-use super::workqueue::Queue;
+use super::{
+    memalloc::Inherited,
+    workqueue::Queue, //
+};
 use crate::bindings;
 use core::mem::MaybeUninit;
 use kernel::{
@@ -23,6 +26,8 @@ const MOST: usize = 7;
 
 /// What there is to do, and how far it has got.
 struct Job<'a> {
+    /// Of the task whose job it is.
+    scopes: Inherited,
     next: Atomic<usize>,
     count: usize,
     f: &'a (dyn Fn(usize) + Sync),
@@ -57,6 +62,7 @@ struct Helper {
 /// Task context, sleeps; not from work of `queue`. Numbers must not approach `usize::MAX`.
 pub(crate) fn for_each(queue: &Queue, count: usize, f: &(dyn Fn(usize) + Sync)) {
     let job = Job {
+        scopes: Inherited::of_this_task(),
         next: Atomic::new(0),
         count,
         f,
@@ -101,6 +107,7 @@ unsafe extern "C" fn help(work: *mut kbindings::work_struct) {
     // SAFETY: The work lies in a helper, which is there, and its job, until the work has ended.
     unsafe {
         let helper = container_of!(Opaque::cast_from(work), Helper, work);
+        let _scope = (*(*helper).job).scopes.enter();
         (*(*helper).job).work();
     }
 }

@@ -4,7 +4,10 @@
 //!
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
-use crate::bindings;
+use crate::{
+    bindings,
+    safe::memalloc::Inherited, //
+};
 use core::ptr::NonNull;
 use kernel::{
     bindings as kbindings,
@@ -46,6 +49,7 @@ impl Queue {
     pub(crate) fn run<R: Send>(&self, f: impl FnOnce() -> R + Send) -> Option<R> {
         let mut errand = Errand {
             work: Opaque::uninit(),
+            scopes: Inherited::of_this_task(),
             f: Some(f),
             result: None,
         };
@@ -83,6 +87,8 @@ impl Queue {
 /// Something a worker is sent to do.
 struct Errand<F, R> {
     work: Opaque<kbindings::work_struct>,
+    /// Of the task that waits for it.
+    scopes: Inherited,
     f: Option<F>,
     result: Option<R>,
 }
@@ -106,6 +112,7 @@ unsafe extern "C" fn run_errand<F: FnOnce() -> R + Send, R: Send>(
     // SAFETY: The work lies in an errand, which is there, and the worker's alone, until this returns.
     unsafe {
         let errand = container_of!(Opaque::cast_from(work), Errand<F, R>, work).cast_mut();
+        let _scope = (*errand).scopes.enter();
         if let Some(f) = (*errand).f.take() {
             (*errand).result = Some(f());
         }

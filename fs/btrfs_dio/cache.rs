@@ -27,7 +27,7 @@
 
 use crate::safe::{
     decode::Compression,
-    memalloc::NofsScope,
+    memalloc::Scope,
     shrinker::Shrink, //
 };
 use core::mem::{
@@ -309,7 +309,7 @@ impl Cache {
             return Ok(());
         }
         let flags = GFP_KERNEL | __GFP_NOWARN;
-        let scope = NofsScope::enter();
+        let scope = Scope::nofs();
         let mut copy = KVVec::with_capacity(digests.len(), flags)?;
         copy.extend_from_slice(digests, flags)?;
         let decoded = Arc::new(

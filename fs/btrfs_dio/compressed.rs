@@ -17,7 +17,7 @@ use crate::{
             fs::FsId, //
         },
         decode::Output,
-        memalloc::NofsScope,
+        memalloc::Scope,
         vecs::{
             Cursor,
             Vecs, //
@@ -79,7 +79,7 @@ pub(crate) fn whole(
     block: usize,
 ) -> Result<Option<KVVec<u8>>, Stop> {
     let ram_bytes = usize::try_from(encoded.ram_bytes).map_err(|_| Reason::Mapping)?;
-    let _scope = NofsScope::enter();
+    let _scope = Scope::nofs();
     let Ok(mut out) = KVVec::from_elem(0u8, ram_bytes, GFP_KERNEL | __GFP_NOWARN) else {
         return Ok(None);
     };

@@ -52,7 +52,7 @@ use crate::{
                 tell_mismatch, //
             },
         },
-        memalloc::NofsScope,
+        memalloc::Scope,
         patience::Patience,
         user_pages::UserPages, //
     },
@@ -220,7 +220,7 @@ pub(crate) fn recover(
 
 /// Notes where runs read. With a hold on devices, too.
 fn spots(runs: &Runs) -> Result<Spots, Stop> {
-    let _scope = NofsScope::enter();
+    let _scope = Scope::nofs();
     let mut spots = Spots::new();
     spots.note(runs, GFP_KERNEL)?;
     Ok(spots)
@@ -228,7 +228,7 @@ fn spots(runs: &Runs) -> Result<Spots, Stop> {
 
 /// Makes so many marks. With a hold on devices, too.
 fn marks(count: usize) -> Result<KVVec<Mark>, Stop> {
-    let _scope = NofsScope::enter();
+    let _scope = Scope::nofs();
     let mut marks = KVVec::with_capacity(count, GFP_KERNEL)?;
     for _ in 0..count {
         marks.push(Mark::new(), GFP_KERNEL)?;

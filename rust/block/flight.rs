@@ -21,6 +21,7 @@ use crate::{
     safe::{
         btrfs::device::DeviceHold,
         drain::Passage,
+        memalloc::Inherited,
         workqueue::Queue, //
     },
 };
@@ -78,6 +79,7 @@ impl<T: Cargo> Ticket<T> {
         // be initialised; the initialiser does not fail.
         unsafe {
             (&raw mut (*flight).passage).write(None);
+            (&raw mut (*flight).scopes).write(Inherited::of_this_task());
             match cargo.__init(&raw mut (*flight).cargo) {
                 Ok(()) => Ok(Self(memory.assume_init())),
                 Err(never) => match never {},
@@ -101,6 +103,8 @@ struct Flight<T: Cargo> {
     core: MaybeUninit<Core>,
     work: Opaque<bindings::work_struct>,
     passage: Option<Passage<T::Base>>,
+    /// Of the task that launched it.
+    scopes: Inherited,
     cargo: T,
 }
 
@@ -194,7 +198,10 @@ unsafe extern "C" fn run<T: Cargo>(work: *mut bindings::work_struct) {
     let Some(passage) = flight.passage.take() else {
         return;
     };
-    if flight.cargo.land(&passage, status) {
+    let scope = flight.scopes.enter();
+    let landed = flight.cargo.land(&passage, status);
+    drop(scope);
+    if landed {
         drop(flight);
         // Last: from here on the module may go away, but for this function, which its queue waits
         // for.
@@ -226,7 +233,9 @@ unsafe extern "C" fn go_on<T: Cargo>(work: *mut bindings::work_struct) {
     let Some(passage) = flight.passage.take() else {
         return;
     };
+    let scope = flight.scopes.enter();
     flight.cargo.go_on(&passage);
+    drop(scope);
     drop(flight);
     // Last, as in `run()`.
     drop(passage);

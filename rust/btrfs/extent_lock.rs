@@ -17,7 +17,7 @@ use super::inode::{
 use crate::{
     bindings,
     safe::{
-        memalloc::NofsScope,
+        memalloc::Scope,
         patience::Patience, //
     },
 };
@@ -45,7 +45,7 @@ pub(crate) enum Writers {
 /// A locked range of a file, with no ordered extent in it.
 ///
 /// While it lives the task must not fault, lock a folio, allocate into the filesystem (it is in a
-/// [`NofsScope`] for that), submit I/O, or wait for anything that needs the range.
+/// [`Scope`] for that), submit I/O, or wait for anything that needs the range.
 ///
 /// # Invariants
 ///
@@ -58,7 +58,7 @@ pub(crate) struct ExtentLock<'a> {
     end: u64,
     bits: u32,
     cached: *mut bindings::extent_state,
-    nofs: Option<NofsScope>,
+    nofs: Option<Scope>,
 }
 
 impl<'a> ExtentLock<'a> {
@@ -90,7 +90,7 @@ impl<'a> ExtentLock<'a> {
                 // INVARIANT: No bit yet.
                 bits: 0,
                 cached: ptr::null_mut(),
-                nofs: Some(NofsScope::enter()),
+                nofs: Some(Scope::nofs()),
             };
             // The order in which fs/btrfs/direct-io.c takes them.
             if writers == Writers::KeptAway {

@@ -170,7 +170,9 @@ void bdio_layout(struct bdio_layout *layout);
 
 /* memalloc.c */
 unsigned int bdio_memalloc_nofs_save(void);
-void bdio_memalloc_nofs_restore(unsigned int flags);
+unsigned int bdio_memalloc_flags(void);
+unsigned int bdio_memalloc_flags_save(unsigned int flags);
+void bdio_memalloc_flags_restore(unsigned int flags);
 struct page *bdio_kv_to_page(const void *addr);
 bool bdio_is_vmalloc(const void *addr);
 phys_addr_t bdio_kv_to_phys(const void *addr);

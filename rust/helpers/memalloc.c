@@ -10,9 +10,20 @@ unsigned int bdio_memalloc_nofs_save(void)
 	return memalloc_nofs_save();
 }
 
-void bdio_memalloc_nofs_restore(unsigned int flags)
+/* What this task must not do to get memory, for another one to go by. */
+unsigned int bdio_memalloc_flags(void)
 {
-	memalloc_nofs_restore(flags);
+	return current->flags & (PF_MEMALLOC_NOIO | PF_MEMALLOC_NOFS);
+}
+
+unsigned int bdio_memalloc_flags_save(unsigned int flags)
+{
+	return memalloc_flags_save(flags);
+}
+
+void bdio_memalloc_flags_restore(unsigned int flags)
+{
+	memalloc_flags_restore(flags);
 }
 
 struct page *bdio_kv_to_page(const void *addr)
