@@ -108,7 +108,7 @@ impl Entry {
 
 /// Returns where in the table to begin to look for a device. Numbers of disks differ by 16 as often as
 /// by 1, so the place depends on all bits: as `hash_32()` of include/linux/hash.h does it.
-fn place(device: u32) -> usize {
+pub(in crate::safe) const fn place(device: u32) -> usize {
     const BITS: u32 = ACCOUNTS.ilog2();
 
     // CAST: Less than `ACCOUNTS`.

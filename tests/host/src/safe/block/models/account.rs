@@ -1,18 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Accounts of devices, of which there is one table for all: 64, with 8 shards each.
+//! Accounts of devices, of which there is one table for all: 128, with 8 shards each.
 
-use super::super::account::{statements, Account, Charge, Statement, Why};
+use super::super::account::{place, statements, Account, Charge, Statement, Why};
 use kernel::{cpu::run_on, sync::model::check};
 use loom::thread;
 
 /// More than there are in the table: a number for each device, and for each shard what is in flight,
 /// reads, bytes, errors and reasons.
-const ATOMICS: usize = 64 + 64 * 8 * 10;
+const ATOMICS: usize = 128 + 128 * 8 * 10;
 
 /// Devices that look for an account from the same place on.
 const DEVICE: u32 = 0x0010_0001;
-const OTHER: u32 = DEVICE + 64;
+const OTHER: u32 = {
+    let mut other = DEVICE + 1;
+    while place(other) != place(DEVICE) {
+        other += 1;
+    }
+    other
+};
 
 fn charge(device: u32, bytes: usize) -> Charge {
     Account::of(device).charge(bytes, Why::Least)
