@@ -112,7 +112,8 @@ host_cargo() {
 }
 
 # Fills the array `kmake`: make with every tool named. A Rust toolchain of the
-# user's earlier in PATH has no sources of `core`, so PATH is not trusted.
+# user's earlier in PATH has no sources of `core`, so PATH is not trusted; and
+# mawk, Debian's awk, makes an empty cpufeaturemasks.h without a word.
 kernel_make() {
 	local llvm bindgen
 	llvm="$(llvm_version)" || die "no complete LLVM 19 or newer; run 'make setup'."
@@ -124,7 +125,7 @@ kernel_make() {
 	kmake=(make ARCH=x86_64 "LLVM=-$llvm"
 		RUSTC=/usr/bin/rustc RUSTDOC=/usr/bin/rustdoc HOSTRUSTC=/usr/bin/rustc
 		RUSTFMT=/usr/bin/rustfmt CLIPPY_DRIVER=/usr/bin/clippy-driver
-		"BINDGEN=$bindgen")
+		"BINDGEN=$bindgen" AWK=gawk)
 }
 
 # What the result of a build depends on besides the sources.
