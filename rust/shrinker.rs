@@ -85,6 +85,10 @@ unsafe fn target<'a, T: Shrink>(shrinker: *mut kbindings::shrinker) -> &'a T {
     unsafe { &*(*shrinker).private_data.cast::<T>() }
 }
 
+// CAST: Back to what they are in C.
+const SHRINK_EMPTY: usize = bindings::BDIO_SHRINK_EMPTY as usize;
+const SHRINK_STOP: usize = bindings::BDIO_SHRINK_STOP as usize;
+
 /// The callback that counts.
 ///
 /// # Safety
@@ -96,8 +100,8 @@ unsafe extern "C" fn count_callback<T: Shrink>(
 ) -> usize {
     // SAFETY: A registration waits for its callbacks before it goes away.
     match unsafe { target::<T>(shrinker) }.count() {
-        0 => bindings::SHRINK_EMPTY,
-        pages => pages.min(bindings::SHRINK_EMPTY >> 1),
+        0 => SHRINK_EMPTY,
+        pages => pages.min(SHRINK_EMPTY >> 1),
     }
 }
 
@@ -114,7 +118,7 @@ unsafe extern "C" fn scan_callback<T: Shrink>(
     let pages = unsafe { (*control).nr_to_scan };
     // SAFETY: As in `count_callback()`.
     match unsafe { target::<T>(shrinker) }.scan(pages) {
-        Some(freed) => freed.min(bindings::SHRINK_EMPTY >> 1),
-        None => bindings::SHRINK_STOP,
+        Some(freed) => freed.min(SHRINK_EMPTY >> 1),
+        None => SHRINK_STOP,
     }
 }
