@@ -34,10 +34,8 @@ pub fn cases(_: &Env) -> Vec<Case> {
         ("single", "single", Csum::Crc32c, ""),
         ("compressed", "single", Csum::Xxhash, "compress-force=lzo"),
         ("nocow", "single", Csum::NoCow, ""),
-        // Not of copies: what btrfs itself reads again from another copy, when the
-        // checksums cannot be read either, crashes it, with the module or without
-        // (a repair bio that btrfs_submit_bbio() cannot submit).
         ("raid0", "raid0", Csum::Crc32c, ""),
+        ("raid1", "raid1", Csum::Crc32c, ""),
     ];
     let case = |(name, profile, csum, options): (&str, &'static str, Csum, &'static str)| {
         Case::new(name, move |env| {
