@@ -400,18 +400,13 @@ impl AsyncRead {
         }
     }
 
-    /// Returns whether it may be completed in any context: if so it is to be completed next. Any
-    /// context.
+    /// Returns whether it may be completed in any context: if so it is to be completed next, for
+    /// direct writers have been let in. Any context.
     pub(crate) fn may_complete_anywhere(&mut self) -> bool {
-        let alone = match &self.writers {
-            Some(writers) => !writers.keeps_writers_away(),
-            None => true,
-        };
-        alone
-            && self
-                .pages
-                .as_mut()
-                .is_some_and(UserPages::may_drop_anywhere)
+        self.pages
+            .as_mut()
+            .is_some_and(UserPages::may_drop_anywhere)
+            && self.writers.as_mut().is_none_or(WriterLock::try_let_in)
     }
 
     /// Completes the read in `slot`, if there is one, with `result`, bytes or an error; then there is

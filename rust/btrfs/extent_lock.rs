@@ -296,4 +296,24 @@ impl<'a> WriterLock<'a> {
     pub(crate) fn keeps_writers_away(&self) -> bool {
         self.lock.bits != 0 || !self.lock.cached.is_null()
     }
+
+    /// Lets direct writers in, if that can be done here and now, and returns whether none is kept
+    /// away any more: then it may be dropped in any context. Any context.
+    pub(crate) fn try_let_in(&mut self) -> bool {
+        let lock = &mut self.lock;
+        if lock.bits == DIO_BIT {
+            // SAFETY: The inode is valid, and so is its tree. By the type invariants the bit is
+            // set on the range, by us, and `cached` is as the function wants it, which gives back
+            // the reference and nulls it if it succeeds. Any context will do for it.
+            let done = unsafe {
+                let tree = &raw mut (*lock.inode.as_raw()).io_tree;
+                bindings::btrfs_try_unlock_dio_extent(tree, lock.start, lock.end, &mut lock.cached)
+            };
+            if done {
+                // INVARIANT: Cleared by the function.
+                lock.bits = 0;
+            }
+        }
+        !self.keeps_writers_away()
+    }
 }
