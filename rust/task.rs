@@ -13,3 +13,9 @@ pub(crate) fn current_pid() -> i32 {
     // SAFETY: It only reads a field of the current task.
     unsafe { bindings::bdio_current_pid() }
 }
+
+/// Returns whether the current task is a worker of io_uring, which is there to wait. Any context.
+pub(crate) fn is_io_worker() -> bool {
+    // SAFETY: It only reads a field of the current task.
+    unsafe { bindings::bdio_is_io_worker() }
+}

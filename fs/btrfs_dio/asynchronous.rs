@@ -48,6 +48,7 @@ use crate::{
             AsyncRead,
             DirectRead, //
         },
+        task,
         trace,
         user_pages::UserPages, //
     },
@@ -109,6 +110,9 @@ pub(crate) fn issue<'r>(
     manner: &Manner,
 ) -> Result<Issued, Stop> {
     let mut attempt = Attempt::first(manner);
+    // Who issues it would wait for its checksums, and then as well may for its data, if it has nothing
+    // else to do.
+    attempt.may_put_off = range.len <= window::SMALL && task::is_io_worker();
     let mut ticket = Ticket::new(
         init!(InFlight {
             read: None,
@@ -145,6 +149,19 @@ pub(crate) fn issue<'r>(
         window::deliver_now(resources, ready, plan, &pages)?;
         return Ok(Issued::Now(range.valid));
     };
+    if plan.is_late() {
+        if plan.range != *range {
+            return Err(Stop::WouldWait);
+        }
+        let ready = window::Ready {
+            hold: Some(hold),
+            writers: ready.writers,
+        };
+        let read = window::read_now(
+            resources, count, range, &pages, &attempt, ready, plan, &mut runs,
+        )?;
+        return Ok(Issued::Now(read));
+    }
     let Some(read) = read.detach(pages, inode, ready.writers) else {
         return Err(Stop::WouldWait);
     };

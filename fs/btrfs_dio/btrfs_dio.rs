@@ -39,7 +39,8 @@
 //!   folio locks, under it.
 //! * The extents of a window are those of one moment: mapped under the extent lock, with no ordered
 //!   extent in the range, or at a glance if there is only one. Their checksums and their places on
-//!   devices are looked up without it, and count if the extents still are the file's then.
+//!   devices are looked up without it, and count if the extents still are the file's then. Checksums
+//!   that have to be read from a device are, if somebody waits, while the data is on its way.
 //! * A copy is blamed for what it gave to private memory only, while the extent was the file's. What
 //!   is written to it is a block that was verified there, under the lock of its range.
 //! * An error is returned if no copy, and no way to rebuild it, supplies a block; never other data.

@@ -40,6 +40,7 @@ use crate::{
         Counter, //
     },
 };
+use core::ops::Range;
 use kernel::{
     alloc::Flags,
     prelude::*, //
@@ -50,6 +51,17 @@ pub(crate) struct Expected {
     algorithm: Algorithm,
     block: usize,
     digests: Digests,
+    /// What is yet to be looked up.
+    late: KVec<Late>,
+}
+
+/// Blocks whose checksums are to be looked up while their data is on its way.
+struct Late {
+    space: Space,
+    logical: u64,
+    /// Which bytes of the digests they are.
+    start: usize,
+    len: usize,
 }
 
 /// Digests, one after the other; those of a small read need no memory beside.
@@ -94,6 +106,13 @@ impl Digests {
         Ok(more.get_mut(start..).ok_or(Reason::Mapping)?)
     }
 
+    fn get_mut(&mut self, range: Range<usize>) -> Option<&mut [u8]> {
+        match &mut self.more {
+            Some(more) => more.get_mut(range),
+            None => self.few.get_mut(range),
+        }
+    }
+
     fn truncate(&mut self, len: usize) {
         match &mut self.more {
             Some(more) => more.truncate(len),
@@ -115,6 +134,8 @@ pub(crate) struct Lookup<'l, 'a> {
     /// `None` if the checksum tree itself is to be asked.
     pub(crate) cache: Option<&'l ChecksumCache>,
     pub(crate) patience: Patience,
+    /// Whether what would have to wait may be put off.
+    pub(crate) may_put_off: bool,
 }
 
 impl Lookup<'_, '_> {
@@ -176,9 +197,33 @@ impl Lookup<'_, '_> {
         Some(())
     }
 
+    /// Returns the same, for what must not be put off.
+    pub(crate) fn at_once(&self) -> Self {
+        Self {
+            may_put_off: false,
+            ..*self
+        }
+    }
+
+    /// Returns the same, for what is put off if it would have to wait.
+    fn without_waiting(&self) -> Self {
+        Self {
+            patience: Patience::Nowait,
+            ..*self
+        }
+    }
+
     /// Searches the checksum tree.
     fn search(&self, space: &Space, from: u64, size: usize, out: &mut [u8]) -> Result<bool> {
         csum_tree::lookup(self.fs, from, space.generation, size, out, self.patience)
+    }
+}
+
+/// Returns what to do if checksums were found, or are missing, or cannot be looked up.
+fn is_there(found: Result<bool>) -> Result<(), Stop> {
+    match found.map_err(Stop::from_mapping)? {
+        true => Ok(()),
+        false => Err(Reason::Checksum.into()),
     }
 }
 
@@ -189,11 +234,14 @@ impl Expected {
             algorithm: fs.checksum_algorithm().ok_or(Reason::Features)?,
             block,
             digests: Digests::new(),
+            late: KVec::new(),
         })
     }
 
     /// Looks up the checksums of `len` bytes from `logical` on, which are in `space`, and adds them.
     /// Sleeps, unless it must not.
+    ///
+    /// What would have to wait for a device is put off, if it may be: see [`Self::look_up_late`].
     pub(crate) fn look_up(
         &mut self,
         lookup: &Lookup<'_, '_>,
@@ -203,15 +251,47 @@ impl Expected {
     ) -> Result<(), Stop> {
         let size = self.algorithm.digest_size();
         let more = digests_len(len, self.block, size).ok_or(Reason::Mapping)?;
+        let start = self.len();
         let out = self.digests.extend(more, lookup.patience.gfp())?;
-        let found = lookup
-            .find(space, logical, self.block, size, out)
-            .map_err(Stop::from_mapping)?;
-        if found {
-            Ok(())
-        } else {
-            Err(Reason::Checksum.into())
+        if !lookup.may_put_off {
+            let found = lookup.find(space, logical, self.block, size, out);
+            return is_there(found);
         }
+        let (now, space) = (lookup.without_waiting(), *space);
+        let found = match now.find(&space, logical, self.block, size, out) {
+            Err(error) if error == EAGAIN => {
+                let len = more;
+                let late = Late {
+                    space,
+                    logical,
+                    start,
+                    len,
+                };
+                self.late.push(late, lookup.patience.gfp())?;
+                return Ok(());
+            }
+            found => found,
+        };
+        is_there(found)
+    }
+
+    /// Returns whether some checksums are yet to be looked up.
+    pub(crate) fn is_late(&self) -> bool {
+        !self.late.is_empty()
+    }
+
+    /// Looks up what was put off. What it finds counts if the extents are current afterwards. Sleeps.
+    pub(crate) fn look_up_late(&mut self, lookup: &Lookup<'_, '_>) -> Result<(), Stop> {
+        let size = self.algorithm.digest_size();
+        for late in core::mem::take(&mut self.late) {
+            let end = late.start.checked_add(late.len).ok_or(Reason::Mapping)?;
+            let out = self
+                .digests
+                .get_mut(late.start..end)
+                .ok_or(Reason::Mapping)?;
+            is_there(lookup.find(&late.space, late.logical, self.block, size, out))?;
+        }
+        Ok(())
     }
 
     /// Adds the checksums of `len` bytes from `logical` on, if all of them are known, and returns
@@ -245,7 +325,7 @@ impl Expected {
     }
 
     /// Returns the digests from a place on.
-    pub(crate) fn digests(&self, range: core::ops::Range<usize>) -> &[u8] {
+    pub(crate) fn digests(&self, range: Range<usize>) -> &[u8] {
         self.digests.as_slice().get(range).unwrap_or(&[])
     }
 

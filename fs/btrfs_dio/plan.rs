@@ -115,6 +115,7 @@ impl Plan {
             // What does not match at first may have come from there.
             cache: (attempt.placement == Placement::Direct).then_some(&resources.checksums),
             patience,
+            may_put_off: attempt.may_put_off && patience == Patience::Wait,
         };
         let mut inline = extents.take_inline();
         let mut at = 0usize;
@@ -134,10 +135,10 @@ impl Plan {
         plan.deliveries.prepare(&plan.fetches, attempt, range)
     }
 
-    /// Keeps the maps of what has no checksums, or is to be repaired, to be asked once its data has
-    /// arrived.
+    /// Keeps the maps of what has no checksums so far, or is to be repaired, to be asked once its data
+    /// has arrived.
     pub(crate) fn keep(&mut self, extents: Extents, attempt: &Attempt) {
-        if self.fetches.expected.is_none() || attempt.failed.is_some() {
+        if self.fetches.expected.is_none() || self.is_late() || attempt.failed.is_some() {
             self.maps = extents.into_maps();
         }
     }
@@ -259,7 +260,8 @@ impl Plan {
         let mut looked_up = None;
         if let Some(expected) = &mut self.fetches.expected {
             let from = expected.len();
-            expected.look_up(lookup, space, encoded.logical, len)?;
+            // What was decoded of it before is looked for by its checksums.
+            expected.look_up(&lookup.at_once(), space, encoded.logical, len)?;
             looked_up = Some(from);
             if let Some(key) = compressed::key(fs, encoded, space.generation, part) {
                 let (cache, digests) = (resources.cache(), from..expected.len());
@@ -354,6 +356,20 @@ impl Plan {
             done = done.saturating_add(len);
         }
         Ok(done)
+    }
+
+    /// Returns whether some checksums are to be looked up while data is on its way.
+    pub(crate) fn is_late(&self) -> bool {
+        let expected = self.fetches.expected.as_ref();
+        expected.is_some_and(Expected::is_late)
+    }
+
+    /// Takes out the checksums, if some of them are to be looked up while data is on its way.
+    pub(crate) fn take_late(&mut self) -> Option<Expected> {
+        match self.is_late() {
+            true => self.fetches.expected.take(),
+            false => None,
+        }
     }
 
     /// Returns whether anything has to be read from devices.

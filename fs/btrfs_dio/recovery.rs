@@ -180,10 +180,14 @@ pub(crate) fn recover(
     plan.deliveries.before(resources, plan.range.block, pages)?;
     let spots = spots(runs)?;
     let fetches = &plan.fetches;
-    let ((), _) = batch::wait_for(hold, |submitter| {
-        let pool = &resources.pool;
-        bio::submit(submitter, pool, runs, fetches, pages, manner, &spots);
-    });
+    let ((), (), _) = batch::wait_for(
+        hold,
+        |submitter| {
+            let pool = &resources.pool;
+            bio::submit(submitter, pool, runs, fetches, pages, manner, &spots);
+        },
+        || (),
+    );
     count_errors(inode, &spots, &attempt.spots)?;
     let reader = Reader::new(resources, inode, plan, pages, manner);
     let mut scratch = KVec::from_elem(0u8, plan.range.block, GFP_KERNEL)?;
@@ -399,12 +403,16 @@ impl<'a> Reader<'a> {
         let spots = spots(&runs)?;
         let rebuild_marks = marks(rebuilds.len())?;
         let size = self.plan.range.block;
-        let ((), _) = batch::wait_for(hold, |submitter| {
-            let (pool, pages, manner) = (&self.resources.pool, self.pages, self.manner);
-            bio::submit(submitter, pool, &mut runs, fetches, pages, manner, &spots);
-            let marks = &rebuild_marks;
-            bio::rebuild(submitter, pool, rebuilds, size, fetches, pages, marks);
-        });
+        let ((), (), _) = batch::wait_for(
+            hold,
+            |submitter| {
+                let (pool, pages, manner) = (&self.resources.pool, self.pages, self.manner);
+                bio::submit(submitter, pool, &mut runs, fetches, pages, manner, &spots);
+                let marks = &rebuild_marks;
+                bio::rebuild(submitter, pool, rebuilds, size, fetches, pages, marks);
+            },
+            || (),
+        );
         count_errors(self.inode, &spots, &Spots::new())?;
         let mut any = false;
         for block in blocks.iter_mut() {

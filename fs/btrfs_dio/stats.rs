@@ -75,6 +75,8 @@ pub(crate) enum Counter {
     ChecksumHits,
     /// Such lookups for which the checksum tree was searched.
     ChecksumMisses,
+    /// Windows whose checksums were looked up while their data was on its way.
+    ChecksumsLate,
     /// Windows that were planned without locking them.
     Unlocked,
     /// Reads left to btrfs, for this reason.
@@ -82,7 +84,7 @@ pub(crate) enum Counter {
 }
 
 /// All counters, in the order they are shown in; the position of each is its number.
-const COUNTERS: [(Counter, &str); 36] = [
+const COUNTERS: [(Counter, &str); 37] = [
     (Counter::Reads, "reads"),
     (Counter::Bytes, "bytes"),
     (Counter::Queued, "queued"),
@@ -108,6 +110,7 @@ const COUNTERS: [(Counter, &str); 36] = [
     (Counter::CacheMisses, "cache_misses"),
     (Counter::ChecksumHits, "csum_cache_hits"),
     (Counter::ChecksumMisses, "csum_cache_misses"),
+    (Counter::ChecksumsLate, "csum_late"),
     (Counter::Unlocked, "unlocked"),
     (Counter::Declined(Reason::Unaligned), "declined_unaligned"),
     (Counter::Declined(Reason::Verity), "declined_verity"),
@@ -122,7 +125,7 @@ const COUNTERS: [(Counter, &str); 36] = [
 ];
 
 /// The number of the first counter of reads left to btrfs.
-const FIRST_DECLINED: u32 = 26;
+const FIRST_DECLINED: u32 = 27;
 
 const _: () = assert!(COUNTERS.len() <= counters::COUNT as usize);
 
@@ -155,7 +158,8 @@ impl Counter {
             Self::CacheMisses => 22,
             Self::ChecksumHits => 23,
             Self::ChecksumMisses => 24,
-            Self::Unlocked => 25,
+            Self::ChecksumsLate => 25,
+            Self::Unlocked => 26,
             // CAST: The position of the variant, declared in the order of the table.
             Self::Declined(reason) => FIRST_DECLINED + reason as u32,
         }

@@ -5,6 +5,10 @@
 use crate::{
     bio, blame,
     budget::Share,
+    checksum::{
+        Expected,
+        Lookup, //
+    },
     completion::{
         self,
         Outcome, //
@@ -59,8 +63,9 @@ const STALE_TRIES: u32 = 3;
 /// How often to read a range again whose extents have changed meanwhile.
 const READ_TRIES: u32 = 8;
 
-/// Largest window that is looked at without locking it, in bytes.
-const GLANCE: usize = SZ_64K;
+/// Largest window that is looked at without locking it, and that is waited for where it is issued, if
+/// its checksums have to be. In bytes.
+pub(crate) const SMALL: usize = SZ_64K;
 
 /// How a read is to be served.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +101,9 @@ pub(crate) struct Attempt {
     pub(crate) slow: Spots,
     /// What the attempt before came to, if that was because a copy seemed to be bad, or is missing.
     pub(crate) failed: Option<Outcome>,
+    /// Whether checksums that have to be read first may be read while data is on its way: who tries
+    /// waits for both.
+    pub(crate) may_put_off: bool,
 }
 
 impl Attempt {
@@ -108,6 +116,7 @@ impl Attempt {
             spots: Spots::new(),
             slow: Spots::new(),
             failed: None,
+            may_put_off: false,
         }
     }
 }
@@ -175,7 +184,7 @@ fn prepare_at_a_glance<'a>(
     plan: &mut Plan,
     runs: &mut Runs,
 ) -> Result<Option<Ready<'a>>, Stop> {
-    let whole = range.len <= GLANCE
+    let whole = range.len <= SMALL
         && range.direct(0, range.len) == Some((range.base, range.len))
         && attempt.manner.alignment & range.block.saturating_sub(1) == 0;
     let first = attempt.placement == Placement::Direct && attempt.share.is_none();
@@ -243,6 +252,7 @@ fn prepare_once<'a>(
         // Of an attempt before.
         *runs = Runs::new();
     }
+    attempt.may_put_off &= !locked;
     match prepare_at_a_glance(resources, inode, range, attempt, plan, runs) {
         Ok(Some(ready)) => return Ok(ready),
         Err(Stop::Misfit) => return Err(Stop::Misfit),
@@ -332,27 +342,47 @@ pub(crate) fn read(
     manner: &Manner,
 ) -> Result<usize, Stop> {
     let mut attempt = Attempt::first(manner);
+    attempt.may_put_off = true;
     let mut plan = Plan::new(range);
     let mut runs = Runs::new();
-    let mut spots = Spots::new();
     let nowait = manner.patience == Patience::Nowait;
-    let outcome = match prepare(resources, inode, range, &mut attempt, &mut plan, &mut runs) {
-        Err(Stop::Absent) if !nowait => Outcome::Failed,
-        Err(Stop::Absent) => return Err(Stop::WouldWait),
-        Err(stop) => return Err(stop),
-        Ok(_) if nowait && plan.range != *range => return Err(Stop::WouldWait),
-        Ok(ready) => {
-            spots.note_if_cheap(&runs);
-            let (runs, spots) = (&mut runs, &spots);
-            deliver(resources, ready, &mut plan, runs, spots, &attempt, pages)?
+    match prepare(resources, inode, range, &mut attempt, &mut plan, &mut runs) {
+        Err(Stop::Absent) if !nowait => {
+            let before = (Outcome::Failed, Spots::new());
+            // Its private memory has to be given back before more is asked for.
+            read_again(resources, inode, range, pages, manner, before)
         }
-    };
+        Err(Stop::Absent) => Err(Stop::WouldWait),
+        Err(stop) => Err(stop),
+        Ok(_) if nowait && plan.range != *range => Err(Stop::WouldWait),
+        Ok(ready) => read_now(
+            resources, inode, range, pages, &attempt, ready, &mut plan, &mut runs,
+        ),
+    }
+}
+
+/// Reads a window that has been prepared, as [`read`] does.
+#[expect(clippy::too_many_arguments, reason = "what `prepare` takes and makes")]
+pub(crate) fn read_now(
+    resources: &Resources,
+    inode: &DioCount<'_>,
+    range: &Range,
+    pages: &UserPages<'_>,
+    attempt: &Attempt,
+    ready: Ready<'_>,
+    plan: &mut Plan,
+    runs: &mut Runs,
+) -> Result<usize, Stop> {
+    let mut spots = Spots::new();
+    spots.note_if_cheap(runs);
+    let outcome = deliver(resources, inode, ready, plan, runs, &spots, attempt, pages)?;
     if outcome == Outcome::Right {
         return Ok(plan.range.valid);
     }
     // Its private memory has to be given back before more is asked for.
-    drop(plan);
-    drop(runs);
+    *plan = Plan::new(range);
+    *runs = Runs::new();
+    let manner = &attempt.manner;
     read_again(resources, inode, range, pages, manner, (outcome, spots))
 }
 
@@ -400,7 +430,7 @@ pub(crate) fn read_again(
         } else {
             let mut spots = Spots::new();
             spots.note_if_cheap(runs);
-            let outcome = deliver(resources, ready, plan, runs, &spots, &attempt, pages)?;
+            let outcome = deliver(resources, inode, ready, plan, runs, &spots, &attempt, pages)?;
             (outcome, spots)
         };
         if outcome == Outcome::Right {
@@ -425,8 +455,10 @@ pub(crate) fn deliver_now(
 }
 
 /// Submits a window, waits for it, and finishes it. Returns what became of it.
+#[expect(clippy::too_many_arguments, reason = "what `prepare` takes and makes")]
 fn deliver(
     resources: &Resources,
+    inode: &DioCount<'_>,
     mut ready: Ready<'_>,
     plan: &mut Plan,
     runs: &mut Runs,
@@ -439,28 +471,38 @@ fn deliver(
     };
     let writers = ready.writers;
     let block = plan.range.block;
-    let (before, status) = {
+    let mut late = plan.take_late();
+    let (before, looked_up, status) = {
         let Plan {
             fetches,
             deliveries,
             ..
         } = &mut *plan;
         let fetches = &*fetches;
-        batch::wait_for(hold, |submitter| {
-            let pool = &resources.pool;
-            bio::submit(
-                submitter,
-                pool,
-                runs,
-                fetches,
-                pages,
-                &attempt.manner,
-                spots,
-            );
-            deliveries.before(resources, block, pages)
-        })
+        let manner = &attempt.manner;
+        batch::wait_for(
+            hold,
+            |submitter| {
+                let pool = &resources.pool;
+                bio::submit(submitter, pool, runs, fetches, pages, manner, spots);
+                deliveries.before(resources, block, pages)
+            },
+            || match &mut late {
+                Some(expected) => look_up_late(resources, inode, expected),
+                None => Ok(()),
+            },
+        )
     };
     before?;
+    if late.is_some() {
+        // What was looked up is of these extents if they still are the file's, and so is that it
+        // cannot be.
+        match looked_up {
+            Ok(()) | Err(Stop::Decline(_)) if !plan.is_current() => return Ok(Outcome::Changed),
+            looked_up => looked_up?,
+        }
+        plan.fetches.expected = late;
+    }
     let outcome = completion::finish(resources, plan, attempt.placement, pages, status);
     drop(writers);
     let outcome = outcome?;
@@ -468,4 +510,20 @@ fn deliver(
         plan.tally.note();
     }
     Ok(outcome)
+}
+
+/// Looks up the checksums that were put off, while data is on its way. Sleeps.
+fn look_up_late(
+    resources: &Resources,
+    inode: &DioCount<'_>,
+    expected: &mut Expected,
+) -> Result<(), Stop> {
+    stats::count(Counter::ChecksumsLate);
+    let lookup = Lookup {
+        fs: inode.inode().fs(),
+        cache: Some(&resources.checksums),
+        patience: Patience::Wait,
+        may_put_off: false,
+    };
+    expected.look_up_late(&lookup)
 }

@@ -220,14 +220,17 @@ struct Waiting {
     done: Bell,
 }
 
-/// Calls `f` with a new set, to submit bios to; then waits for all of them.
+/// Calls `f` with a new set, to submit bios to, and `meanwhile` while they are under way; then waits
+/// for all of them.
 ///
-/// Returns what `f` did, and whether all bios succeeded: `EIO` or the like if not. Task context,
-/// sleeps. `f` runs to its end even if a bio fails meanwhile.
-pub(crate) fn wait_for<'p, R>(
+/// Returns what both did, and whether all bios succeeded: `EIO` or the like if not. Task context,
+/// sleeps. Both run to their end even if a bio fails meanwhile. `meanwhile` has no hold on the
+/// devices, which ends with the last bio, whatever this task does: it may read metadata.
+pub(crate) fn wait_for<'p, R, M>(
     hold: DeviceHold<'_>,
     f: impl FnOnce(Submitter<'_, 'p>) -> R,
-) -> (R, Result) {
+    meanwhile: impl FnOnce() -> M,
+) -> (R, M, Result) {
     pin_init::stack_pin_init!(let waiting = pin_init!(Waiting {
         // SAFETY: Sealed below, and `wake()` is meant for the sets of this type.
         core: unsafe { Core::new(hold, wake) },
@@ -238,11 +241,12 @@ pub(crate) fn wait_for<'p, R>(
     let ret = f(unsafe { Submitter::new(&waiting.core) });
     // SAFETY: Live, not sealed before.
     let landed = unsafe { Core::is_last(NonNull::from(&waiting.core)) };
+    let done = meanwhile();
     if !landed {
         // Rung by the last that counts down.
         waiting.done.wait(None);
     }
-    (ret, waiting.core.status())
+    (ret, done, waiting.core.status())
 }
 
 /// Wakes the task that waits for a set.

@@ -7,3 +7,9 @@ int bdio_current_pid(void)
 {
 	return current->pid;
 }
+
+/* Whether it is a worker of io_uring, which is there to wait. */
+bool bdio_is_io_worker(void)
+{
+	return current->flags & PF_IO_WORKER;
+}

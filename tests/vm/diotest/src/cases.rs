@@ -3,6 +3,7 @@
 //! The groups of cases, and how they are run.
 
 mod chaos;
+mod cold;
 mod compressed;
 mod copies;
 mod declines;
@@ -71,12 +72,13 @@ pub struct Group {
 }
 
 /// Every group, in the order they are run.
-pub const GROUPS: [Group; 30] = [
+pub const GROUPS: [Group; 31] = [
     group("oracle", oracle::cases),
     group("matrix", matrix::cases),
     group("eof", eof::cases),
     group("vectored", vectored::cases),
     group("large", large::cases),
+    group("cold", cold::cases),
     group("engines", engines::cases),
     group("nowait", nowait::cases),
     group("compressed", compressed::cases),
