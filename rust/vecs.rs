@@ -35,24 +35,6 @@ impl Piece<'_> {
         // CAST: `u32` fits `usize` on all machines with an MMU that Linux supports in Rust.
         self.len as usize
     }
-
-    /// Cuts it behind `len` bytes, of which it has as many or more.
-    fn split(self, len: usize) -> (Self, Option<Self>) {
-        // CAST: At most `self.len`.
-        let len = len.min(self.len()) as u32;
-        let left = self.len.wrapping_sub(len);
-        // CAST: Widening.
-        let at = self.offset as usize + len as usize;
-        let later = (left > 0).then(|| Self {
-            // SAFETY: The pages of a piece are contiguous, and there is more of it there.
-            page: unsafe { self.page.add(at / PAGE_SIZE) },
-            // CAST: Less than a page.
-            offset: (at % PAGE_SIZE) as u32,
-            len: left,
-            ..self
-        });
-        (Self { len, ..self }, later)
-    }
 }
 
 /// A stretch of memory in pieces, for a bio.
@@ -138,6 +120,9 @@ impl<'p> Vecs<'p> {
     ///
     /// Cheap if it does not lie behind the cursor, and not far in front of it.
     pub(crate) fn seek(self, cursor: &mut Cursor, at: usize) {
+        if at == cursor.at {
+            return;
+        }
         if at < cursor.at {
             *cursor = Cursor::default();
         }
@@ -169,7 +154,14 @@ impl<'p> Vecs<'p> {
         let within = cursor.within;
         let size = u32::try_from(len).ok().filter(|size| *size > 0)?;
         let end = cursor.at.checked_add(len)?;
-        self.seek(cursor, end);
+        let within_first = within.checked_add(size);
+        match within_first.filter(|until| *until <= vecs.first().map_or(0, |vec| vec.bv_len)) {
+            Some(until) => {
+                cursor.within = until;
+                cursor.at = end;
+            }
+            None => self.seek(cursor, end),
+        }
         // INVARIANT: The cursor got there, through memory of these vectors.
         (cursor.at == end).then_some(Span {
             vecs,
@@ -260,43 +252,37 @@ impl<'p> Vecs<'p> {
         scratch: &mut [u8],
     ) -> u64 {
         let mut bad = 0u64;
-        // What is left of the piece that the last block was in, as long as it is of whole blocks none
-        // of which lies in two pages.
-        let mut rest: Option<Piece<'p>> = None;
-        for left in (1..=count).rev() {
-            let expected = expected.next().unwrap_or_default();
-            let piece = rest.take().or_else(|| {
-                let mut ahead = *cursor;
-                let piece = self.next_piece(&mut ahead, left.saturating_mul(block))?;
-                // CAST: Widening.
-                let parts = (piece.len | piece.offset) as usize & block.wrapping_sub(1);
-                (parts == 0 && block.is_power_of_two() && block <= PAGE_SIZE).then(|| {
-                    *cursor = ahead;
-                    piece
-                })
-            });
-            let right = match piece {
-                Some(piece) => {
-                    let (now, later) = piece.split(block);
-                    rest = later;
-                    // SAFETY: The pages are valid by the type invariants, and the block, which is in
-                    // one of them, is readable while it is mapped: by this task only, until the end of
-                    // the block.
-                    unsafe {
-                        let base = bindings::kmap_local_page(now.page.as_ptr()).cast::<u8>();
-                        // CAST: Widening.
-                        let right = alg.matches_raw(base.add(now.offset as usize), block, expected);
-                        bindings::kunmap_local(base.cast());
-                        right
-                    }
-                }
-                None => self
+        let mut left = count;
+        while left > 0 {
+            let mut ahead = *cursor;
+            // A piece of whole blocks none of which lies in two pages.
+            let piece = self
+                .next_piece(&mut ahead, left.saturating_mul(block))
+                .filter(|piece| {
+                    // CAST: Widening.
+                    let parts = (piece.len | piece.offset) as usize & block.wrapping_sub(1);
+                    parts == 0 && block.is_power_of_two() && block <= PAGE_SIZE
+                });
+            let Some(piece) = piece else {
+                let expected = expected.next().unwrap_or_default();
+                let right = self
                     .hash(cursor, block, alg, scratch)
-                    .is_some_and(|digest| alg.matches(&digest, expected)),
+                    .is_some_and(|digest| alg.matches(&digest, expected));
+                bad = bad.saturating_add(u64::from(!right));
+                left = left.saturating_sub(1);
+                continue;
             };
-            if !right {
-                bad = bad.saturating_add(1);
-            }
+            *cursor = ahead;
+            left = left.saturating_sub(piece.len() >> block.trailing_zeros());
+            self.with_each_page(piece, |ptr, len| {
+                for at in (0..len).step_by(block) {
+                    let expected = expected.next().unwrap_or_default();
+                    // SAFETY: The page is mapped and readable from `ptr` on over `len` bytes, which are
+                    // whole blocks.
+                    let right = unsafe { alg.matches_raw(ptr.add(at), block, expected) };
+                    bad = bad.saturating_add(u64::from(!right));
+                }
+            });
         }
         bad
     }

@@ -20,6 +20,7 @@ use crate::{
         Fetches,
         Memory, //
     },
+    few::Few,
     safe::{
         btrfs::{
             csum_tree,
@@ -52,7 +53,7 @@ pub(crate) struct Expected {
     block: usize,
     digests: Digests,
     /// What is yet to be looked up.
-    late: KVec<Late>,
+    late: Few<Late>,
 }
 
 /// Blocks whose checksums are to be looked up while their data is on its way.
@@ -77,6 +78,7 @@ struct Digests {
 const FEW: usize = 64;
 
 impl Digests {
+    #[inline(always)]
     fn new() -> Self {
         Self {
             few: [0; FEW],
@@ -228,14 +230,15 @@ fn is_there(found: Result<bool>) -> Result<(), Stop> {
 }
 
 impl Expected {
-    /// Makes an empty list.
-    pub(crate) fn new(fs: FsInfo<'_>, block: usize) -> Result<Self, Stop> {
-        Ok(Self {
-            algorithm: fs.checksum_algorithm().ok_or(Reason::Features)?,
+    /// Makes an empty list of checksums by `algorithm`. To be made where it stays.
+    #[inline(always)]
+    pub(crate) fn new(algorithm: Algorithm, block: usize) -> Self {
+        Self {
+            algorithm,
             block,
             digests: Digests::new(),
-            late: KVec::new(),
-        })
+            late: Few::new(),
+        }
     }
 
     /// Looks up the checksums of `len` bytes from `logical` on, which are in `space`, and adds them.
@@ -277,13 +280,14 @@ impl Expected {
 
     /// Returns whether some checksums are yet to be looked up.
     pub(crate) fn is_late(&self) -> bool {
-        !self.late.is_empty()
+        !self.late.as_slice().is_empty()
     }
 
     /// Looks up what was put off. What it finds counts if the extents are current afterwards. Sleeps.
     pub(crate) fn look_up_late(&mut self, lookup: &Lookup<'_, '_>) -> Result<(), Stop> {
         let size = self.algorithm.digest_size();
-        for late in core::mem::take(&mut self.late) {
+        let all = core::mem::replace(&mut self.late, Few::new());
+        for late in all.as_slice() {
             let end = late.start.checked_add(late.len).ok_or(Reason::Mapping)?;
             let out = self
                 .digests
@@ -380,7 +384,8 @@ impl Expected {
                 Memory::Caller { .. } => &mut callers,
                 Memory::Private { .. } => &mut private,
             };
-            let count = fetch.len.checked_div(self.block).unwrap_or(0);
+            let bits = self.block.trailing_zeros();
+            let count = fetch.len.checked_shr(bits).unwrap_or(0);
             let wrong = match fetches.vecs(fetch.memory, pages) {
                 Some(vecs) => {
                     let (Memory::Caller { at } | Memory::Private { at, .. }) = fetch.memory;

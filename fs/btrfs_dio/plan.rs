@@ -108,7 +108,8 @@ impl Plan {
         let plan = self;
         plan.fetches.prepare(attempt.share.take(), patience);
         if inode.has_checksums() {
-            plan.fetches.expected = Some(Expected::new(inode.fs(), range.block)?);
+            let algorithm = inode.fs().checksum_algorithm().ok_or(Reason::Features)?;
+            plan.fetches.expected = Some(Expected::new(algorithm, range.block));
         }
         let lookup = Lookup {
             fs: inode.fs(),
@@ -163,11 +164,13 @@ impl Plan {
         }
         self.fetches.prepare(None, Patience::Nowait);
         if glance.has_checksums() {
-            let mut expected = Expected::new(glance.fs(), range.block)?;
+            let fs = glance.fs();
+            let algorithm = fs.checksum_algorithm().ok_or(Reason::Features)?;
+            let expected = &mut self.fetches.expected;
+            let expected = expected.insert(Expected::new(algorithm, range.block));
             if !expected.recall(&resources.checksums, glance, logical, range.len)? {
                 return Ok(false);
             }
-            self.fetches.expected = Some(expected);
         }
         self.tally.count(segment.source);
         self.fetches.add_known(Fetch {

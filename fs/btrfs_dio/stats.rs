@@ -215,18 +215,17 @@ impl Tally {
 
     /// Adds all to the counters: it has been served.
     pub(crate) fn note(&self) {
-        for (counter, value) in [
-            (Counter::Regular, self.regular),
-            (Counter::Compressed, self.compressed),
-            (Counter::Inline, self.inline),
-            (Counter::Hole, self.hole),
-            (Counter::Prealloc, self.prealloc),
-            (Counter::Bounced, self.bounced),
-        ] {
+        let note = |counter, value| {
             if value > 0 {
                 add(counter, value);
             }
-        }
+        };
+        note(Counter::Regular, self.regular);
+        note(Counter::Compressed, self.compressed);
+        note(Counter::Inline, self.inline);
+        note(Counter::Hole, self.hole);
+        note(Counter::Prealloc, self.prealloc);
+        note(Counter::Bounced, self.bounced);
     }
 }
 

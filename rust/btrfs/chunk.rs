@@ -93,7 +93,9 @@ impl<'h> ChunkMap<'h> {
 
     /// Returns stripe `index`, if there is one.
     pub(crate) fn stripe(&self, index: u32) -> Option<Stripe<'h>> {
-        if index >= self.shape().stripes {
+        // SAFETY: By the type invariants the map is valid. This does not change.
+        let stripes = unsafe { (*self.map.as_ptr()).num_stripes };
+        if i64::from(index) >= i64::from(stripes) {
             return None;
         }
         // SAFETY: By the type invariants the map is valid, and has `num_stripes` stripes. A device
