@@ -350,6 +350,7 @@ pub(crate) fn read(
         Err(Stop::Absent) if !nowait => {
             let before = (Outcome::Failed, Spots::new());
             // Its private memory has to be given back before more is asked for.
+            drop((plan, runs));
             read_again(resources, inode, range, pages, manner, before)
         }
         Err(Stop::Absent) => Err(Stop::WouldWait),
@@ -494,13 +495,16 @@ fn deliver(
         )
     };
     before?;
-    if late.is_some() {
+    // Of data that has not arrived nobody asks whether it is right.
+    if late.is_some() && status.is_ok() {
         // What was looked up is of these extents if they still are the file's, and so is that it
         // cannot be.
         match looked_up {
             Ok(()) | Err(Stop::Decline(_)) if !plan.is_current() => return Ok(Outcome::Changed),
             looked_up => looked_up?,
         }
+        // From here on the checksums tell.
+        plan.release();
         plan.fetches.expected = late;
     }
     let outcome = completion::finish(resources, plan, attempt.placement, pages, status);

@@ -4,11 +4,11 @@
 //! on its way already.
 
 use super::Case;
-use crate::aio::Engine;
-use crate::buffer::BLOCK;
+use crate::aio::{self, Engine};
+use crate::buffer::{BLOCK, Region};
 use crate::device::Mapped;
 use crate::env::Env;
-use crate::fs::{CSUMS, Csum, Fs, Spec};
+use crate::fs::{self, CSUMS, Csum, Fs, Spec};
 use crate::model::{self, Model};
 use crate::race::{self, Arena, write_at};
 use crate::read::{Request, Via};
@@ -31,6 +31,7 @@ pub fn cases(_: &Env) -> Vec<Case> {
     cases.push(Case::new("pieces", pieces));
     cases.push(Case::new("overwritten", overwritten));
     cases.push(Case::new("unreadable", unreadable));
+    cases.push(Case::new("absent", absent));
     cases
 }
 
@@ -160,6 +161,45 @@ fn unreadable(env: &Env) -> Result<()> {
         let before = Stats::look(env)?;
         read_cold(&file, &request(at as u64), &model.data[at..at + 4 * BLOCK])?;
         came_late(env, before.as_ref())?;
+    }
+    drop(file);
+    fs.umount()
+}
+
+/// One of the devices is not there: what could not be read from it is not taken for
+/// read, even if the memory has it already.
+fn absent(env: &Env) -> Result<()> {
+    let mut fs = Fs::make(env, &Spec::new("raid5", Csum::Sha256))?;
+    let mut model = Model::create(fs.path("file"))?;
+    model.write_random(&mut env.rng(5), 0, SIZE)?;
+    fs.umount()?;
+    let _ = fs::run("btrfs", ["device", "scan", "--forget"]);
+    fs.devices.pop();
+    fs.spec.options = "degraded".into();
+    fs.mount()?;
+    let file = model::open_direct(&model.path)?;
+    // A stripe, several times as many as there are devices.
+    const LEN: usize = 16 * BLOCK;
+    const STRIPES: usize = 12;
+    let mut memory = Region::new(LEN)?;
+    for (nr, engine) in Engine::ALL.into_iter().enumerate() {
+        let before = Stats::look(env)?;
+        for stripe in nr * STRIPES..(nr + 1) * STRIPES {
+            let at = stripe * LEN;
+            let want = &model.data[at..at + LEN];
+            sys::drop_caches()?;
+            memory.part_mut(0..LEN).copy_from_slice(want);
+            let got = aio::read(engine, &file, &[memory.iovec(0..LEN)], at as u64);
+            let got = got.with_context(|| format!("{} at {at}", engine.name()))?;
+            ensure!(got == LEN && memory.part(0..LEN) == want, "{got} at {at}");
+        }
+        let moved = Stats::all_served(before.as_ref())?;
+        let rebuilt = moved.get("rebuilt") as usize;
+        ensure!(
+            !env.module || rebuilt >= LEN / BLOCK && moved.get("csum_mismatches") == 0,
+            "{}: {moved}",
+            engine.name()
+        );
     }
     drop(file);
     fs.umount()
