@@ -9,12 +9,12 @@ export KERNEL
 override CMD := $(value CMD)
 override FSTESTS := $(value FSTESTS)
 override TESTS := $(value TESTS)
-export CMD FSTESTS TESTS BASELINE
+export CMD FSTESTS TESTS BASELINE QUICK
 
 .DEFAULT_GOAL := help
 # One thing at a time: the scripts use all processors themselves.
 .NOTPARALLEL:
-.PHONY: help setup kernel modules vm shell host kunit test test-full test-debug fstests insns check demo clean distclean
+.PHONY: help setup kernel modules vm shell host kunit test test-full test-debug fstests bench profile insns check demo clean distclean
 
 help:		## this list
 	@echo "usage: make TARGET [KERNEL=release|debug]"
@@ -55,8 +55,14 @@ fstests:	## run tests of the xfstests in FSTESTS=DIR (TESTS='-g aio', BASELINE=1
 	@$(MAKE) --no-print-directory modules
 	@scripts/fstests $(KERNEL)
 
+profile: modules	## where the instructions of a 4 KiB read go, function by function
+	@scripts/profile
+
+bench: modules	## measure side by side with btrfs, the device and XFS (an hour; QUICK=1: minutes)
+	@scripts/bench
+
 insns: modules	## instructions per read, side by side with btrfs and the device
-	@scripts/vm --icount --no-module --disks 1 --size 512 -- "bench/insns $$(scripts/modules --path)"
+	@scripts/vm --icount --no-module --disks 2 --size 512 -- "bench/insns $$(scripts/modules --path)"
 
 check:		## formatting, lints and rules
 	@$(MAKE) --no-print-directory modules KERNEL=release
