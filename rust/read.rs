@@ -15,6 +15,7 @@ use super::{
         },
     },
     file::OpenFile,
+    patience::Patience,
     user_pages::{
         clamp_errno,
         UserPages, //
@@ -125,6 +126,14 @@ impl<'a> DirectRead<'a> {
         let flags = unsafe { (*self.iocb.as_ptr()).ki_flags };
         // CAST: Flags, looked at bit by bit.
         (flags as u32) & bindings::IOCB_NOWAIT != 0
+    }
+
+    /// Returns whether the issuer means to poll devices for its data, and does not wait otherwise.
+    pub(crate) fn is_polled(&self) -> bool {
+        // SAFETY: By the type invariants the iocb is valid. `ki_flags` is plain data.
+        let flags = unsafe { (*self.iocb.as_ptr()).ki_flags };
+        // CAST: Flags, looked at bit by bit.
+        (flags as u32) & bindings::IOCB_HIPRI != 0 && !self.is_sync()
     }
 
     /// Returns the number of bytes that are left in the iterator.
@@ -242,40 +251,23 @@ impl<'a> DirectRead<'a> {
         -(kbindings::EIOCBQUEUED as isize)
     }
 
-    /// Makes the read one that completes later, whose caller is told `EIOCBQUEUED`. `None` if the
-    /// caller waits for it, or it was detached before.
-    ///
-    /// `pages` are those of its buffer, from the first byte on.
-    pub(crate) fn detach(
-        &mut self,
-        pages: UserPages<'a>,
-        inode: SharedInode<'a>,
-        writers: WriterLock<'a>,
-    ) -> Option<AsyncRead> {
-        if self.detached || self.is_sync() {
-            return None;
+    /// Begins to make the read one that completes later: pins the first `want` bytes of its buffer. As
+    /// [`UserPages::pin`]; `EINVAL` if the caller waits for the read, or if one of them has been
+    /// detached before.
+    pub(crate) fn board<'s>(
+        &'s mut self,
+        later: &'s mut AsyncRead,
+        want: usize,
+        patience: Patience,
+    ) -> Result<Boarding<'s, 'a>> {
+        if self.detached || self.is_sync() || later.iocb.is_some() {
+            return Err(EINVAL);
         }
-        // INVARIANT: Neither is used by `self` from here on.
-        self.detached = true;
-        let count = inode.into_count();
-        // SAFETY: `'a` is the duration of the read, which from now on ends with its completion:
-        // file, inode and filesystem, and kernel pages of the buffer, are there until then. User
-        // pages are pinned. `AsyncRead` drops all of these before it completes.
-        let (pages, count, writers) = unsafe {
-            (
-                core::mem::transmute::<UserPages<'a>, UserPages<'static>>(pages),
-                core::mem::transmute::<DioCount<'a>, DioCount<'static>>(count),
-                core::mem::transmute::<WriterLock<'a>, WriterLock<'static>>(writers),
-            )
-        };
-        // INVARIANT: The caller will be told that the iocb completes later, and it is used by
-        // nobody else until then.
-        Some(AsyncRead {
-            iocb: self.iocb,
-            pages: Some(pages),
-            writers: Some(writers),
-            count: Some(count),
-        })
+        // SAFETY: They are handed out by what is returned only, which borrows the read, or are
+        // released; or the read is detached, and is over when it is completed, which releases them.
+        unsafe { later.pages.pin_for_now(self, want, patience)? };
+        // INVARIANT: Just pinned, of this read.
+        Ok(Boarding { read: self, later })
     }
 
     /// Puts the iterator back to where it was.
@@ -294,6 +286,58 @@ impl Drop for DirectRead<'_> {
     }
 }
 
+/// A read that is about to become one that completes later.
+///
+/// # Invariants
+///
+/// Neither has been detached. The pages of `later` are the first ones of the buffer of `read`.
+pub(crate) struct Boarding<'s, 'a> {
+    read: &'s mut DirectRead<'a>,
+    later: &'s mut AsyncRead,
+}
+
+impl<'a> Boarding<'_, 'a> {
+    /// Returns the read.
+    pub(crate) fn read(&self) -> &DirectRead<'a> {
+        self.read
+    }
+
+    /// Returns the pages of its buffer.
+    pub(crate) fn pages(&self) -> &UserPages<'a> {
+        // No longer than the read, though for now they are `'static` by name.
+        &self.later.pages
+    }
+
+    /// Makes the read one that completes later, whose caller is told `EIOCBQUEUED`.
+    pub(crate) fn detach(self, inode: SharedInode<'a>, writers: WriterLock<'a>) {
+        let count = inode.into_count();
+        // SAFETY: `'a` is the duration of the read, which from now on ends with its completion:
+        // file, inode and filesystem are there until then. `AsyncRead` drops all of these before it
+        // completes.
+        let (count, writers) = unsafe {
+            (
+                core::mem::transmute::<DioCount<'a>, DioCount<'static>>(count),
+                core::mem::transmute::<WriterLock<'a>, WriterLock<'static>>(writers),
+            )
+        };
+        // INVARIANT: The iocb and the iterator are not used by the read from here on. The caller will be
+        // told that the iocb completes later, and it is used by nobody else until then. Kernel pages of
+        // the buffer are there until then, too; user pages are pinned.
+        self.read.detached = true;
+        self.later.iocb = Some(self.read.iocb);
+        self.later.writers = Some(writers);
+        self.later.count = Some(count);
+    }
+}
+
+impl Drop for Boarding<'_, '_> {
+    fn drop(&mut self) {
+        if self.later.iocb.is_none() {
+            self.later.pages.release();
+        }
+    }
+}
+
 /// An O_DIRECT read whose caller does not wait: it owns the iocb until it completes it, once.
 ///
 /// Dropped instead, it fails with `EIO`.
@@ -302,6 +346,7 @@ impl Drop for DirectRead<'_> {
 ///
 /// | state     | what is there                                     | ends by                   |
 /// |-----------|---------------------------------------------------|---------------------------|
+/// | boarding  | pages, if there is a [`Boarding`]                 | [`Boarding::detach`]      |
 /// | in flight | pages, count of direct I/O, lock against writers  | [`Self::let_writers_in`]  |
 /// | landed    | pages, count of direct I/O                        | `complete`, `read_on`     |
 /// | read on   | pages: btrfs takes the locks it needs             | `complete`                |
@@ -309,11 +354,13 @@ impl Drop for DirectRead<'_> {
 ///
 /// # Invariants
 ///
-/// * `iocb` is a live iocb, not yet completed, that nobody else uses. It holds the file.
-/// * All that borrows from the file, `'static` only in name, is dropped before it completes.
+/// * `iocb`, if there is one, is a live iocb, not yet completed, that nobody else uses. It holds the
+///   file.
+/// * All that borrows from the file, `'static` only in name, is dropped before it completes, and used
+///   while there is an iocb only, or by a [`Boarding`].
 pub(crate) struct AsyncRead {
-    iocb: NonNull<kbindings::kiocb>,
-    pages: Option<UserPages<'static>>,
+    iocb: Option<NonNull<kbindings::kiocb>>,
+    pages: UserPages<'static>,
     writers: Option<WriterLock<'static>>,
     count: Option<DioCount<'static>>,
 }
@@ -325,9 +372,20 @@ unsafe impl Send for AsyncRead {}
 unsafe impl Sync for AsyncRead {}
 
 impl AsyncRead {
+    /// Makes one that has nothing so far. To be made where it stays.
+    #[inline(always)]
+    pub(crate) fn new() -> Self {
+        Self {
+            iocb: None,
+            pages: UserPages::none(),
+            writers: None,
+            count: None,
+        }
+    }
+
     /// Returns the pages of the buffer.
     pub(crate) fn pages(&self) -> Option<&UserPages<'_>> {
-        self.pages.as_ref()
+        self.iocb.map(|_| &self.pages)
     }
 
     /// Returns the inode, with truncation and the like kept away; `None` once it has been read on.
@@ -346,21 +404,36 @@ impl AsyncRead {
         self.count = None;
     }
 
-    /// Returns the inode, of which nothing is kept away.
-    pub(crate) fn file(&self) -> Inode<'_> {
+    /// Returns the inode, of which nothing is kept away; `None` if the read is not ours.
+    pub(crate) fn file(&self) -> Option<Inode<'_>> {
+        let iocb = self.iocb?;
         // SAFETY: By the type invariants the iocb is live, and holds a file of btrfs.
-        unsafe { Inode::from_vfs(bindings::bdio_file_inode(self.iocb.as_ptr())) }
+        Some(unsafe { Inode::from_vfs(bindings::bdio_file_inode(iocb.as_ptr())) })
+    }
+
+    /// Returns the iocb, if its issuer means to poll for a bio, and has none to poll for.
+    pub(super) fn to_be_polled(&self) -> Option<NonNull<kbindings::kiocb>> {
+        let iocb = self.iocb?;
+        // SAFETY: By the type invariants the iocb is live. `ki_flags` is plain data, and `private`
+        // of a read that is polled for is null before we say what to poll for.
+        let wanted = unsafe {
+            let flags = (*iocb.as_ptr()).ki_flags;
+            // CAST: Flags, looked at bit by bit.
+            (flags as u32) & bindings::IOCB_HIPRI != 0 && (*iocb.as_ptr()).private.is_null()
+        };
+        wanted.then_some(iocb)
     }
 
     /// Returns the length of the buffer in bytes, as far as it was taken.
     pub(crate) fn len(&self) -> usize {
-        self.pages.as_ref().map_or(0, UserPages::len)
+        self.pages.len()
     }
 
-    /// Returns the offset in the file, in bytes.
+    /// Returns the offset in the file, in bytes; 0 if the read is not ours.
     pub(crate) fn pos(&self) -> i64 {
         // SAFETY: By the type invariants the iocb is live.
-        unsafe { (*self.iocb.as_ptr()).ki_pos }
+        self.iocb
+            .map_or(0, |iocb| unsafe { (*iocb.as_ptr()).ki_pos })
     }
 
     /// Has the rest read, behind the first `done` bytes, as any synchronous direct read of the file
@@ -370,7 +443,7 @@ impl AsyncRead {
     pub(crate) fn read_on(&mut self, done: usize) -> Result<usize> {
         // Whoever truncates holds `i_rwsem`, which is taken next, and waits for the count.
         self.let_all_in();
-        let Some(pages) = self.pages.as_ref() else {
+        let (Some(iocb), Some(pages)) = (self.iocb, self.pages()) else {
             return Err(EIO);
         };
         let vecs = pages.as_bvecs();
@@ -390,7 +463,7 @@ impl AsyncRead {
                 pages.len(),
             );
             kbindings::iov_iter_advance(iter.as_mut_ptr(), pages.len().saturating_sub(left));
-            bindings::bdio_read_sync(self.iocb.as_ptr(), iter.as_mut_ptr(), pos)
+            bindings::bdio_read_sync(iocb.as_ptr(), iter.as_mut_ptr(), pos)
         };
         match usize::try_from(ret) {
             Ok(more) => Ok(done.saturating_add(more)),
@@ -403,28 +476,19 @@ impl AsyncRead {
     /// Returns whether it may be completed in any context: if so it is to be completed next, for
     /// direct writers have been let in. Any context.
     pub(crate) fn may_complete_anywhere(&mut self) -> bool {
-        self.pages
-            .as_mut()
-            .is_some_and(UserPages::may_drop_anywhere)
-            && self.writers.as_mut().is_none_or(WriterLock::try_let_in)
+        self.pages.may_drop_anywhere() && self.writers.as_mut().is_none_or(WriterLock::try_let_in)
     }
 
-    /// Completes the read in `slot`, if there is one, with `result`, bytes or an error; then there is
-    /// none. Task context, may sleep, unless [`Self::may_complete_anywhere`] says otherwise.
-    pub(crate) fn complete(slot: &mut Option<Self>, result: Result<usize>) {
-        if let Some(read) = slot {
-            read.end(result);
-            // SAFETY: The reference is valid. What is overwritten without being dropped has been
-            // completed, and owns nothing any more. It is not moved out: this is in the path of
-            // each read.
-            unsafe { core::ptr::from_mut(slot).write(None) }
-        }
-    }
-
-    fn end(&mut self, result: Result<usize>) {
+    /// Completes the read, if it is ours, with `result`, bytes or an error; then it is not ours any
+    /// more. Task context, may sleep, unless [`Self::may_complete_anywhere`] says otherwise.
+    pub(crate) fn complete(&mut self, result: Result<usize>) {
         self.writers = None;
-        self.pages = None;
+        self.pages.release();
         self.count = None;
+        // INVARIANT: All that borrows from the file has been dropped.
+        let Some(iocb) = self.iocb.take() else {
+            return;
+        };
         let ret = match result {
             // CAST: At most `MAX_RW_COUNT`, less than 2^31.
             Ok(bytes) => bytes as isize,
@@ -432,15 +496,15 @@ impl AsyncRead {
             Err(e) => e.to_errno() as isize,
         };
         // Whoever learns that the read is complete may do with the memory and the file as they like.
-        debug_assert!(self.pages.is_none() && self.writers.is_none() && self.count.is_none());
-        // SAFETY: By the type invariants the iocb is live and ours to complete. It is not touched
-        // afterwards: with it the file, the inode and the filesystem may be gone.
-        unsafe { bindings::bdio_complete(self.iocb.as_ptr(), ret) }
+        debug_assert!(self.pages.len() == 0 && self.writers.is_none() && self.count.is_none());
+        // SAFETY: The iocb was ours to complete. It is not touched afterwards: with it the file, the
+        // inode and the filesystem may be gone.
+        unsafe { bindings::bdio_complete(iocb.as_ptr(), ret) }
     }
 }
 
 impl Drop for AsyncRead {
     fn drop(&mut self) {
-        self.end(Err(EIO));
+        self.complete(Err(EIO));
     }
 }

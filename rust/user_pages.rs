@@ -53,7 +53,8 @@ unsafe impl Send for UserPages<'_> {}
 unsafe impl Sync for UserPages<'_> {}
 
 impl<'r> UserPages<'r> {
-    /// Takes nothing.
+    /// Takes nothing. To be made where it stays, as all that is taken is.
+    #[inline(always)]
     pub(crate) fn none() -> Self {
         // INVARIANT: No vectors, of no length.
         Self {
@@ -67,14 +68,45 @@ impl<'r> UserPages<'r> {
         }
     }
 
-    /// Takes the next `want` bytes of the buffer of `read`, or fails.
+    /// Takes the next `want` bytes of the buffer of `read`, instead of what was taken before, or fails
+    /// and has taken nothing.
     ///
     /// Fails with `EFAULT` if the memory is not there or not fit for a device to write to, with
     /// `ENOMEM`, with `EINVAL` if `want` is 0 or needs more than 2^16 - 1 pieces.
     ///
     /// Task context, sleeps, faults: also for a read that may not wait for the filesystem, as
     /// everywhere.
-    pub(crate) fn pin(read: &mut DirectRead<'r>, want: usize, patience: Patience) -> Result<Self> {
+    pub(crate) fn pin(
+        &mut self,
+        read: &mut DirectRead<'r>,
+        want: usize,
+        patience: Patience,
+    ) -> Result {
+        // SAFETY: Of a read of that duration.
+        unsafe { self.pin_for_now(read, want, patience) }
+    }
+
+    /// As [`Self::pin`], of a read of whatever duration.
+    ///
+    /// # Safety
+    ///
+    /// What is taken must not be used when the read is over.
+    pub(super) unsafe fn pin_for_now(
+        &mut self,
+        read: &mut DirectRead<'_>,
+        want: usize,
+        patience: Patience,
+    ) -> Result {
+        self.release();
+        let pinned = self.take(read, want, patience);
+        if pinned.is_err() {
+            self.release();
+        }
+        pinned
+    }
+
+    /// As [`Self::pin_for_now`], if nothing has been taken; if it fails something may have been.
+    fn take(&mut self, read: &mut DirectRead<'_>, want: usize, patience: Patience) -> Result {
         // A range of n bytes touches at most n / PAGE_SIZE + 2 pages.
         let most = read
             .ranges()
@@ -82,25 +114,19 @@ impl<'r> UserPages<'r> {
             .saturating_add(want / PAGE_SIZE);
         let most_u16 = u16::try_from(most).unwrap_or(u16::MAX);
         let iter = read.iter();
-        let mut pages = Self {
-            few: [kbindings::bio_vec::default(); FEW],
-            many: None,
-            nr: 0,
-            len: 0,
-            // SAFETY: `DirectRead` guarantees a valid iterator.
-            pinned: unsafe { bindings::bdio_iter_will_pin(iter.as_ptr()) },
-            clean: true,
-            _read: PhantomData,
-        };
+        // SAFETY: `DirectRead` guarantees a valid iterator.
+        // INVARIANT: No vectors yet.
+        self.pinned = unsafe { bindings::bdio_iter_will_pin(iter.as_ptr()) };
+        self.clean = true;
         // CAST: Widening, and small.
         let (room, most) = if most_u16 as usize <= FEW {
-            (pages.few.as_mut_ptr(), FEW as u16)
+            (self.few.as_mut_ptr(), FEW as u16)
         } else {
             let many = KVVec::with_capacity(most_u16 as usize, patience.gfp())?;
-            (pages.many.insert(many).as_mut_ptr(), most_u16)
+            (self.many.insert(many).as_mut_ptr(), most_u16)
         };
-        while pages.len < want {
-            if pages.nr == most {
+        while self.len < want {
+            if self.nr == most {
                 return Err(EINVAL);
             }
             // SAFETY: The iterator is valid and a destination. There is room for `most` entries,
@@ -112,8 +138,8 @@ impl<'r> UserPages<'r> {
                 kbindings::iov_iter_extract_bvecs(
                     iter.as_ptr(),
                     room,
-                    want.saturating_sub(pages.len),
-                    &mut pages.nr,
+                    want.saturating_sub(self.len),
+                    &mut self.nr,
                     most,
                     0,
                     0,
@@ -123,15 +149,39 @@ impl<'r> UserPages<'r> {
             if got == 0 {
                 return Err(EFAULT);
             }
-            pages.len = pages.len.saturating_add(got);
+            self.len = self.len.saturating_add(got);
         }
-        if pages.many.is_some() {
+        if self.many.is_some() {
             // Fewer vectors are less for everybody to walk along.
             // SAFETY: The first `nr` vectors are filled, each with contiguous pages.
             // INVARIANT: They describe the same pages, in fewer vectors at the beginning.
-            pages.nr = unsafe { bindings::bdio_merge_vecs(room, pages.nr) };
+            self.nr = unsafe { bindings::bdio_merge_vecs(room, self.nr) };
         }
-        Ok(pages)
+        Ok(())
+    }
+
+    /// Gives back what was taken. As for dropping it.
+    pub(super) fn release(&mut self) {
+        if self.pinned {
+            for vec in self.as_bvecs() {
+                // CAST: Widening.
+                let bytes = vec.bv_offset as usize + vec.bv_len as usize;
+                // SAFETY: By the type invariants the pages of the vector carry a pin of ours each, and
+                // nobody uses them through us any more: `Vecs` borrow from `self`.
+                unsafe {
+                    kbindings::unpin_user_page_range_dirty_lock(
+                        vec.bv_page,
+                        bytes.div_ceil(PAGE_SIZE),
+                        self.clean,
+                    )
+                }
+            }
+        }
+        // INVARIANT: Nothing is left.
+        (self.nr, self.len, self.pinned) = (0, 0, false);
+        if self.many.is_some() {
+            self.many = None;
+        }
     }
 
     /// Returns the number of bytes.
@@ -180,21 +230,6 @@ pub(super) fn clamp_errno(ret: isize) -> i32 {
 
 impl Drop for UserPages<'_> {
     fn drop(&mut self) {
-        if !self.pinned {
-            return;
-        }
-        for vec in self.as_bvecs() {
-            // CAST: Widening.
-            let bytes = vec.bv_offset as usize + vec.bv_len as usize;
-            // SAFETY: By the type invariants the pages of the vector carry a pin of ours each, and
-            // nobody uses them through us any more: `Vecs` borrow from `self`.
-            unsafe {
-                kbindings::unpin_user_page_range_dirty_lock(
-                    vec.bv_page,
-                    bytes.div_ceil(PAGE_SIZE),
-                    self.clean,
-                )
-            }
-        }
+        self.release();
     }
 }

@@ -18,12 +18,19 @@
 //! | completed  | nobody: told the caller, once    |                                            |
 
 use crate::{
-    bio,
+    bio, budget,
     completion::{
         self,
         Outcome, //
     },
-    error::Stop,
+    entry::{
+        not_pinned,
+        Entry, //
+    },
+    error::{
+        Reason,
+        Stop, //
+    },
     hedge,
     plan::Plan,
     range::Range,
@@ -38,10 +45,8 @@ use crate::{
             Cargo,
             Ticket, //
         },
-        btrfs::{
-            extent_lock::Writers,
-            inode::SharedInode, //
-        },
+        btrfs::extent_lock::Writers,
+        decode::MAX_EXTENT,
         drain::Drain,
         patience::Patience,
         read::{
@@ -49,8 +54,7 @@ use crate::{
             DirectRead, //
         },
         task,
-        trace,
-        user_pages::UserPages, //
+        trace, //
     },
     stats::{
         self,
@@ -63,7 +67,14 @@ use crate::{
         Placement, //
     },
 };
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sizes::SZ_4K, //
+};
+
+/// What is waited for where it is issued is read in one window: there is private memory for all of it,
+/// even if each of its blocks, of which there are no smaller ones, is in a compressed extent of its own.
+const _: () = assert!(window::SMALL / SZ_4K * MAX_EXTENT <= budget::WINDOW);
 
 /// What becomes of a read that may complete later.
 pub(crate) enum Issued {
@@ -86,8 +97,8 @@ enum Then {
 
 /// A read in flight.
 struct InFlight {
-    /// `None` before it is detached, and once it is completed.
-    read: Option<AsyncRead>,
+    /// Not ours before it is detached, and once it is completed.
+    read: AsyncRead,
     plan: Plan,
     /// What is to be read; the plan may cover less.
     range: Range,
@@ -98,47 +109,79 @@ struct InFlight {
     then: Then,
 }
 
-/// Issues a read of one window into `pages`, which are those of its buffer.
+/// Issues a read of one window, of which `likely` bytes are there, into the first `want` bytes of its
+/// buffer.
 ///
-/// Task context; sleeps, unless the manner forbids it.
-pub(crate) fn issue<'r>(
+/// Task context; sleeps, unless the manner forbids it; no lock of the filesystem held.
+pub(crate) fn issue(
     resources: &Drain<Resources>,
-    read: &mut DirectRead<'r>,
-    inode: SharedInode<'r>,
-    range: &Range,
-    pages: UserPages<'r>,
+    read: &mut DirectRead<'_>,
+    likely: usize,
+    want: usize,
     manner: &Manner,
 ) -> Result<Issued, Stop> {
+    let pos = u64::try_from(read.pos()).map_err(|_| Reason::Unaligned)?;
+    // CAST: Widening.
+    let block = read.inode().fs().block_size() as usize;
+    // As long as nothing has been taken of the buffer.
+    let count = read.count();
     let mut attempt = Attempt::first(manner);
     // Who issues it would wait for its checksums, and then as well may for its data, if it has nothing
     // else to do.
-    attempt.may_put_off = range.len <= window::SMALL && task::is_io_worker();
+    attempt.may_put_off = want <= window::SMALL && task::is_io_worker();
+    let guess = Range::new(pos, likely.min(want), want, block)?;
+    let hedged = hedge::wanted(read).is_some();
     let mut ticket = Ticket::new(
+        resources.enter(),
         init!(InFlight {
-            read: None,
-            plan: Plan::new(range),
-            range: *range,
+            read: AsyncRead::new(),
+            plan: Plan::new(&guess),
+            range: guess,
             manner: *manner,
             placement: Placement::Direct,
             spots: Spots::new(),
             then: Then::Finish,
         }),
-        manner.patience.gfp(),
+        manner.patience,
     )
     .map_err(Stop::from_mapping)?;
-    let plan = &mut ticket.cargo().plan;
+    let InFlight {
+        read: later,
+        plan,
+        range,
+        placement,
+        spots,
+        then,
+        ..
+    } = ticket.cargo();
+    // Before any lock, as ever.
+    let boarding = read
+        .board(later, want, manner.patience)
+        .map_err(|error| not_pinned(error, manner.patience))?;
+    let Some(Entry { inode, total }) = Entry::new(boarding.read(), count, manner)? else {
+        return Ok(Issued::Now(0));
+    };
+    if total != guess.valid {
+        // If the file has grown since, then the read is of the file as it was.
+        *range = Range::new(pos, total.min(want), want, block)?;
+        plan.range = *range;
+    }
     // Not to be dropped in an interrupt: they keep the block devices.
     let mut runs = Runs::new();
-    let count = inode.count();
-    let (ready, then) = if hedge::wanted(read).is_some() {
-        (window::nothing(count, manner)?, Then::ReadOn(0))
+    let dio = inode.count();
+    let ready = if hedged {
+        *then = Then::ReadOn(0);
+        window::nothing(dio, manner)?
     } else {
-        match window::prepare(resources, count, range, &mut attempt, plan, &mut runs) {
+        match window::prepare(resources, dio, range, &mut attempt, plan, &mut runs) {
             Err(Stop::Absent) => {
-                let ready = window::nothing(count, manner)?;
-                (ready, Then::ReadAgain(Outcome::Failed))
+                // What is planned of it is not to be read.
+                *plan = Plan::new(range);
+                runs = Runs::new();
+                *then = Then::ReadAgain(Outcome::Failed);
+                window::nothing(dio, manner)?
             }
-            prepared => (prepared?, Then::Finish),
+            prepared => prepared?,
         }
     };
     let Some(hold) = ready.hold else {
@@ -146,7 +189,7 @@ pub(crate) fn issue<'r>(
             // There is more than fits into a window, though nothing needs a device.
             return Err(Stop::WouldWait);
         }
-        window::deliver_now(resources, ready, plan, &pages)?;
+        window::deliver_now(resources, ready, plan, boarding.pages())?;
         return Ok(Issued::Now(range.valid));
     };
     if plan.is_late() {
@@ -157,36 +200,31 @@ pub(crate) fn issue<'r>(
             hold: Some(hold),
             writers: ready.writers,
         };
+        let pages = boarding.pages();
         let read = window::read_now(
-            resources, count, range, &pages, &attempt, ready, plan, &mut runs,
+            resources, dio, range, pages, &attempt, ready, plan, &mut runs,
         )?;
         return Ok(Issued::Now(read));
     }
-    let Some(read) = read.detach(pages, inode, ready.writers) else {
-        return Err(Stop::WouldWait);
-    };
+    *placement = attempt.placement;
+    spots.note_if_cheap(&runs);
     stats::count(Counter::Queued);
-    let cargo = ticket.cargo();
-    cargo.read = Some(read);
-    cargo.placement = attempt.placement;
-    cargo.spots.note_if_cheap(&runs);
-    cargo.then = then;
-    if then != Then::Finish {
-        cargo.plan = Plan::new(range);
-        cargo.spots = Spots::new();
-        runs = Runs::new();
+    // A bio that is polled for must not be split, or it would have to wait; and there is one at most.
+    let polled = boarding.read().is_polled() && runs.len() == 1 && range.len <= window::SMALL;
+    if polled {
+        stats::count(Counter::Polled);
     }
-    flight::launch(
-        ticket,
-        resources.enter(),
-        hold,
-        |cargo, resources, submitter| {
-            if let Some(pages) = cargo.read.as_ref().and_then(AsyncRead::pages) {
-                let (pool, fetches, spots) = (&resources.pool, &cargo.plan.fetches, &cargo.spots);
-                bio::submit(submitter, pool, &mut runs, fetches, pages, manner, spots);
-            }
-        },
-    );
+    boarding.detach(inode, ready.writers);
+    flight::launch(ticket, hold, |cargo, resources, submitter| {
+        if let Some(pages) = cargo.read.pages() {
+            let (pool, fetches, spots) = (&resources.pool, &cargo.plan.fetches, &cargo.spots);
+            let submitter = match polled {
+                true => submitter.polled_by(&cargo.read, manner.patience),
+                false => submitter,
+            };
+            bio::submit(submitter, pool, &mut runs, fetches, pages, manner, spots);
+        }
+    });
     Ok(Issued::Later)
 }
 
@@ -194,31 +232,37 @@ impl Cargo for InFlight {
     type Base = Resources;
 
     fn touch_down(&mut self, _resources: &Resources, status: Result) -> bool {
+        if self.would_wait(status) {
+            let may = self.may_complete();
+            if may {
+                complete(&mut self.read, Err(EAGAIN));
+            }
+            return may;
+        }
         let whole = self.plan.range == self.range;
         let arrived = status.is_ok() && self.then == Then::Finish;
         if !arrived || !whole || !self.plan.is_light() {
             return false;
         }
-        let Some(pages) = self.read.as_ref().and_then(AsyncRead::pages) else {
+        let Some(pages) = self.read.pages() else {
             return false;
         };
         // What is not right is the worker's.
         if !completion::is_right(&mut self.plan, pages) {
             return false;
         }
-        let may = self
-            .read
-            .as_mut()
-            .is_some_and(AsyncRead::may_complete_anywhere);
+        let may = self.may_complete();
         if may {
             self.plan.tally.note();
-            self.plan.release();
             complete(&mut self.read, Ok(self.range.valid));
         }
         may
     }
 
     fn land(&mut self, resources: &Resources, status: Result) -> bool {
+        if self.would_wait(status) {
+            return self.settle(Err(Stop::Fail(EAGAIN)));
+        }
         if self.then == Then::Finish {
             match self.finish(resources, status) {
                 Ok(Outcome::Right) => return self.settle(Ok(self.plan.range.valid)),
@@ -245,35 +289,58 @@ impl Cargo for InFlight {
                 return;
             }
         }
-        let (Some(read), Then::ReadOn(done)) = (&mut self.read, self.then) else {
+        let Then::ReadOn(done) = self.then else {
             return;
         };
         // Who reads on counts that as a read.
         // CAST: Widening.
         stats::add(Counter::Bytes, done as u64);
-        let result = read.read_on(done);
-        trace::read_end(read.file(), read.pos(), read.len(), result);
-        AsyncRead::complete(&mut self.read, result);
+        let result = self.read.read_on(done);
+        end(&mut self.read, result);
     }
 }
 
 /// Completes a read that we have served. Any context that the read may be completed in.
-fn complete(read: &mut Option<AsyncRead>, result: Result<usize>) {
-    stats::count(Counter::Reads);
-    if let Ok(bytes) = result {
-        // CAST: Widening.
-        stats::add(Counter::Bytes, bytes as u64);
+fn complete(read: &mut AsyncRead, result: Result<usize>) {
+    match result {
+        Err(error) if error == EAGAIN => stats::count(Counter::WouldWait),
+        Err(_) => stats::count(Counter::Reads),
+        Ok(bytes) => {
+            stats::count(Counter::Reads);
+            // CAST: Widening.
+            stats::add(Counter::Bytes, bytes as u64);
+        }
     }
-    if let Some(read) = read {
-        trace::read_end(read.file(), read.pos(), read.len(), result);
+    end(read, result);
+}
+
+/// As [`complete`], for what has been counted.
+fn end(read: &mut AsyncRead, result: Result<usize>) {
+    if let Some(file) = read.file() {
+        trace::read_end(file, read.pos(), read.len(), result);
     }
-    AsyncRead::complete(read, result);
+    read.complete(result);
 }
 
 impl InFlight {
+    /// Returns whether a bio that is polled for has found no request free for it, and must not wait for
+    /// one: whoever polls would.
+    fn would_wait(&self, status: Result) -> bool {
+        self.then == Then::Finish && status == Err(EAGAIN)
+    }
+
+    /// Returns whether it may be completed where it has landed; if so it is to be completed next.
+    fn may_complete(&mut self) -> bool {
+        let may = self.read.may_complete_anywhere();
+        if may {
+            self.plan.release();
+        }
+        may
+    }
+
     /// Makes of what has arrived what the caller gets, if it is right, and returns whether it is.
     fn finish(&mut self, resources: &Resources, status: Result) -> Result<Outcome, Stop> {
-        let Some(pages) = self.read.as_ref().and_then(AsyncRead::pages) else {
+        let Some(pages) = self.read.pages() else {
             return Err(Stop::Fail(EIO));
         };
         let plan = &mut self.plan;
@@ -287,16 +354,14 @@ impl InFlight {
 
     /// Returns whether direct writers are kept away while it is read.
     fn keeps_writers_away(&self) -> bool {
-        let inode = self.read.as_ref().and_then(AsyncRead::inode);
+        let inode = self.read.inode();
         inode.is_some_and(|inode| window::writers(inode) == Writers::KeptAway)
     }
 
     /// Gives back what only the attempt so far needs.
     fn let_go(&mut self) {
         self.plan = Plan::new(&self.range);
-        if let Some(read) = &mut self.read {
-            read.let_writers_in();
-        }
+        self.read.let_writers_in();
     }
 
     /// Completes it if `done` says that there is nothing left to read, and returns whether that is so.
@@ -310,9 +375,7 @@ impl InFlight {
             partly => {
                 self.then = Then::ReadOn(partly.unwrap_or(0));
                 // Whoever waits for that must not wait for the one who reads on.
-                if let Some(read) = &mut self.read {
-                    read.let_all_in();
-                }
+                self.read.let_all_in();
                 return false;
             }
         };
@@ -323,10 +386,7 @@ impl InFlight {
     /// Reads it again, since it came to `outcome`. Returns how many bytes have been read.
     fn read_again(&mut self, resources: &Resources, outcome: Outcome) -> Result<usize, Stop> {
         stats::count(Counter::Reread);
-        let Some(read) = &self.read else {
-            return Err(Stop::Fail(EIO));
-        };
-        let (Some(pages), Some(inode)) = (read.pages(), read.inode()) else {
+        let (Some(pages), Some(inode)) = (self.read.pages(), self.read.inode()) else {
             return Err(Stop::Fail(EIO));
         };
         let before = (outcome, core::mem::replace(&mut self.spots, Spots::new()));

@@ -147,7 +147,7 @@ fn submit_run<'p>(
     if let Some(span) = spans.only(run) {
         let memory = spread.span(span)?;
         let charge = run.charge.split(span.len);
-        let bio = ReadBio::over(pool, &run.device, run.physical, memory, ioprio, charge)?;
+        let bio = submitter.read(pool, &run.device, run.physical, memory, ioprio, charge)?;
         submit_one(submitter, bio.marked(mark));
         return Ok(());
     }
@@ -173,7 +173,7 @@ fn submit_run<'p>(
                     return Ok(());
                 };
                 let memory = spread.span(span)?;
-                ReadBio::over(pool, &run.device, physical, memory, ioprio, charge)?
+                submitter.read(pool, &run.device, physical, memory, ioprio, charge)?
             }
             _ => {
                 let device = &run.device;

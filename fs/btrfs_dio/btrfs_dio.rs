@@ -11,7 +11,8 @@
 //! | file               | what happens there                                                      |
 //! |--------------------|-------------------------------------------------------------------------|
 //! | [`hook`]           | btrfs calls us; the read is admitted, or declined with a reason         |
-//! | [`request`]        | the read as a whole: size, write-back, windows, its one result          |
+//! | [`request`]        | the read as a whole: its windows, its one result                        |
+//! | [`entry`]          | what each begins with: its memory, the size of the file, write-back     |
 //! | [`asynchronous`]   | a read whose caller does not wait: issued, landed, completed            |
 //! | [`window`]         | one window: lock, plan, submit, wait, finish, or try again              |
 //! | [`hedge`]          | one window, if a slow copy is not to be waited for alone                |
@@ -75,6 +76,7 @@ mod completion;
 mod compressed;
 mod delivery;
 mod devices;
+mod entry;
 mod error;
 mod extents;
 mod fetch;

@@ -191,6 +191,7 @@ impl<'a> Start<'a> {
         attempt.placement = Placement::Private;
         attempt.slow = slow;
         let mut ticket = Ticket::new(
+            self.resources.enter(),
             init!(Runner {
                 plan: Plan::new(self.range),
                 pages: UserPages::none(),
@@ -199,7 +200,7 @@ impl<'a> Start<'a> {
                 race: Some(self.race.clone()),
                 _file: self.hedge.file.again(),
             }),
-            manner.patience.gfp(),
+            manner.patience,
         )
         .map_err(Stop::from_mapping)?;
         let mut runs = Runs::new();
@@ -223,16 +224,11 @@ impl<'a> Start<'a> {
         let mut spots = Spots::new();
         spots.note_if_cheap(&runs);
         ticket.cargo().spots.note_if_cheap(&runs);
-        flight::launch(
-            ticket,
-            self.resources.enter(),
-            hold,
-            |runner, resources, submitter| {
-                let (pool, fetches) = (&resources.pool, &runner.plan.fetches);
-                let (pages, spots) = (&runner.pages, &runner.spots);
-                bio::submit(submitter, pool, &mut runs, fetches, pages, &manner, spots);
-            },
-        );
+        flight::launch(ticket, hold, |runner, resources, submitter| {
+            let (pool, fetches) = (&resources.pool, &runner.plan.fetches);
+            let (pages, spots) = (&runner.pages, &runner.spots);
+            bio::submit(submitter, pool, &mut runs, fetches, pages, &manner, spots);
+        });
         Ok(Some(spots))
     }
 }

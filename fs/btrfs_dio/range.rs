@@ -42,6 +42,19 @@ pub(crate) struct Part {
     pub(crate) len: usize,
 }
 
+/// Returns where the blocks begin that the `len` bytes from `pos` on are in, and how long they are
+/// together. `None` if there is no such offset. `block` is a power of two.
+pub(crate) fn whole_blocks(pos: u64, len: usize, block: usize) -> Option<(u64, usize)> {
+    let mask = block.wrapping_sub(1);
+    // CAST: Widening, and back: less than `block`.
+    let head = (pos & mask as u64) as usize;
+    let end = head.checked_add(len)?.checked_add(mask)?;
+    let len = end & !mask;
+    let start = pos.wrapping_sub(head as u64);
+    start.checked_add(len as u64)?;
+    Some((start, len))
+}
+
 impl Range {
     /// Makes a window of the `valid` bytes from `pos` on, for which there are `room` bytes of
     /// memory. `Unaligned` if there is nothing to read, less room than that, or no such offset.
@@ -49,19 +62,12 @@ impl Range {
         if valid == 0 || room < valid || !block.is_power_of_two() {
             return Err(Reason::Unaligned);
         }
-        // CAST: Widening, and back: less than `block`.
-        let head = (pos & (block as u64 - 1)) as usize;
-        let len = head
-            .checked_add(valid)
-            .and_then(|end| end.checked_next_multiple_of(block))
-            .ok_or(Reason::Unaligned)?;
-        // CAST: Widening.
-        let start = pos.saturating_sub(head as u64);
-        start.checked_add(len as u64).ok_or(Reason::Unaligned)?;
+        let (start, len) = whole_blocks(pos, valid, block).ok_or(Reason::Unaligned)?;
         Ok(Self {
             start,
             len,
-            head,
+            // CAST: Less than `block`.
+            head: pos.wrapping_sub(start) as usize,
             valid,
             room,
             base: 0,

@@ -19,6 +19,12 @@ use crate::{
         self,
         Issued, //
     },
+    entry::{
+        bytes_to_read,
+        memory_for,
+        not_pinned,
+        Entry, //
+    },
     error::{
         Reason,
         Stop, //
@@ -95,45 +101,31 @@ pub(crate) fn serve(
         WINDOW
     };
     // Before any lock: this may fault, and what it faults in may be this file.
-    let first = pin(read, memory_for(pos, likely, count, most, block)?, &manner)?;
-
-    let shared = inode
-        .lock_shared(manner.patience)
-        .map_err(Stop::from_mapping)?;
-    // From here on the file does not get shorter.
-    let total = bytes_to_read(pos, count, inode.size());
-    if total == 0 {
-        return Ok(Issued::Now(0));
-    }
-    let all = Range::new(pos, total, total, block)?;
-    shared
-        // CAST: Widening. Whole blocks: what shares a block with the ends of the read counts, too.
-        .write_back(all.start, all.len as u64, manner.patience)
-        .map_err(Stop::from_write_back)?;
-
+    let want = memory_for(pos, likely, count, most, block)?;
     if later {
-        // If the file has grown since, then the read is of the file as it was.
-        let range = Range::new(pos, total.min(first.len()), first.len(), block)?;
-        return asynchronous::issue(resources, read, shared, &range, first, &manner);
+        return asynchronous::issue(resources, read, likely, want, &manner);
     }
+    let mut pages = UserPages::none();
+    pin(&mut pages, read, want, &manner)?;
+    let Some(Entry { inode, total }) = Entry::new(read, count, &manner)? else {
+        return Ok(Issued::Now(0));
+    };
     let hedge = hedge::Hedge::of(read);
     if hedge.is_some() && manner.patience == Patience::Nowait {
         return Err(Stop::WouldWait);
     }
-    let mut ahead = Some(first);
     let mut done = 0usize;
     while done < total {
         // CAST: Widening.
         let pos = pos.checked_add(done as u64).ok_or(Reason::Mapping)?;
         let left = total.saturating_sub(done);
-        let pages = match ahead.take() {
-            Some(pages) => pages,
-            None if whole => break,
-            None => {
-                let room = count.saturating_sub(done);
-                pin(read, memory_for(pos, left, room, most, block)?, &manner)?
+        if done > 0 {
+            if whole {
+                break;
             }
-        };
+            let want = memory_for(pos, left, count.saturating_sub(done), most, block)?;
+            pin(&mut pages, read, want, &manner)?;
+        }
         // Fewer pages than are left if the file has grown since, more if it has shrunk. A window
         // can be cut short: then the next one begins in the midst of these pages.
         let mut within = 0usize;
@@ -147,9 +139,9 @@ pub(crate) fn serve(
             .at(within);
             let read = match &hedge {
                 Some(hedge) => {
-                    hedge::read(resources, hedge, shared.count(), &range, &pages, &manner)?
+                    hedge::read(resources, hedge, inode.count(), &range, &pages, &manner)?
                 }
-                None => window::read(resources, shared.count(), &range, &pages, &manner)?,
+                None => window::read(resources, inode.count(), &range, &pages, &manner)?,
             };
             within = within.saturating_add(read);
         }
@@ -158,39 +150,14 @@ pub(crate) fn serve(
     Ok(Issued::Now(done))
 }
 
-/// Returns how many of `count` bytes from `pos` on are there to be read in a file of `size` bytes.
-pub(crate) fn bytes_to_read(pos: u64, count: usize, size: u64) -> usize {
-    let there = size.saturating_sub(pos);
-    usize::try_from(there).unwrap_or(usize::MAX).min(count)
-}
-
-/// Returns how much memory to take for reading `bytes` from `pos` on: at most `most`, up to the end
-/// of a block, as far as the caller has `room`.
-pub(crate) fn memory_for(
-    pos: u64,
-    bytes: usize,
-    room: usize,
-    most: usize,
-    block: usize,
-) -> Result<usize, Reason> {
-    // CAST: Widening, and back: less than `block`.
-    let head = (pos & (block as u64).saturating_sub(1)) as usize;
-    let end = bytes
-        .checked_add(head)
-        .and_then(|end| end.checked_next_multiple_of(block))
-        .ok_or(Reason::Unaligned)?;
-    Ok(end.min(most).saturating_sub(head).min(room))
-}
-
 /// Pins the next `len` bytes of the buffer.
-fn pin<'r>(read: &mut DirectRead<'r>, len: usize, manner: &Manner) -> Result<UserPages<'r>, Stop> {
-    UserPages::pin(read, len, manner.patience).map_err(|error| {
-        if error != ENOMEM {
-            Stop::Decline(Reason::Fault)
-        } else if manner.patience == Patience::Nowait {
-            Stop::WouldWait
-        } else {
-            Stop::Decline(Reason::Memory)
-        }
-    })
+fn pin<'r>(
+    pages: &mut UserPages<'r>,
+    read: &mut DirectRead<'r>,
+    len: usize,
+    manner: &Manner,
+) -> Result<(), Stop> {
+    pages
+        .pin(read, len, manner.patience)
+        .map_err(|error| not_pinned(error, manner.patience))
 }

@@ -8,7 +8,10 @@ use crate::{
     checksum_cache::ChecksumCache,
     safe::{
         block::{
-            flight::Queues,
+            flight::{
+                FlightPool,
+                Queues, //
+            },
             pool::BioPool, //
         },
         decode::Decoders,
@@ -34,6 +37,9 @@ pub(crate) struct Resources {
     /// The bios of all reads.
     #[pin]
     pub(crate) pool: BioPool,
+    /// Where those are that nobody waits for, each with a bio.
+    #[pin]
+    flights: FlightPool,
     /// What decompresses.
     #[pin]
     pub(crate) decoders: Decoders,
@@ -53,6 +59,7 @@ impl Resources {
             further: Queue::new(c"btrfs_dio_further")?,
             helpers: Queue::unbound(c"btrfs_dio_decode")?,
             pool <- BioPool::new(),
+            flights <- FlightPool::new(),
             decoders <- Decoders::new(),
             budget: Budget::new()?,
             checksums: {
@@ -81,5 +88,9 @@ impl Queues for Resources {
 
     fn going_on(&self) -> &Queue {
         &self.further
+    }
+
+    fn flights(&self) -> &FlightPool {
+        &self.flights
     }
 }

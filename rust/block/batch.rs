@@ -19,20 +19,30 @@
 //! C header: [`include/linux/bio.h`](srctree/include/linux/bio.h)
 
 use super::{
+    account::Charge,
     bio::{
         ended,
+        LentBio,
         ReadBio, //
     },
     countdown::Countdown,
+    pool::BioPool, //
 };
 use crate::{
     bindings as our_bindings,
     safe::{
         bell::Bell,
-        btrfs::device::DeviceHold, //
+        btrfs::device::{
+            DeviceHold,
+            OpenDevice, //
+        },
+        patience::Patience,
+        read::AsyncRead,
+        vecs::Span, //
     },
 };
 use core::{
+    cell::Cell,
     marker::PhantomData,
     ptr::NonNull, //
 };
@@ -139,6 +149,10 @@ impl Core {
 #[derive(Clone, Copy)]
 pub(crate) struct Submitter<'s, 'p> {
     core: &'s Core,
+    /// Who may poll for a bio, and whether a bio that is polled for may wait for a request.
+    poller: Option<(&'s AsyncRead, Patience)>,
+    /// A bio that can be used, once.
+    spare: Option<&'s Cell<Option<LentBio>>>,
     _memory: PhantomData<fn(&'p ()) -> &'p ()>,
 }
 
@@ -151,12 +165,57 @@ impl<'s, 'p> Submitter<'s, 'p> {
     pub(super) unsafe fn new(core: &'s Core) -> Self {
         Self {
             core,
+            poller: None,
+            spare: None,
             _memory: PhantomData,
+        }
+    }
+
+    /// Returns the same, for bios of a read that its issuer may poll for. If the issuer may not wait
+    /// they may fail with `EAGAIN`.
+    pub(crate) fn polled_by(self, read: &'s AsyncRead, patience: Patience) -> Self {
+        Self {
+            poller: Some((read, patience)),
+            ..self
+        }
+    }
+
+    /// Returns the same, with a bio that can be used.
+    ///
+    /// # Safety
+    ///
+    /// It must stay until the set has landed.
+    pub(super) unsafe fn with_spare(self, spare: &'s Cell<Option<LentBio>>) -> Self {
+        Self {
+            spare: Some(spare),
+            ..self
+        }
+    }
+
+    /// Makes a read as [`ReadBio::over`] does, by allocating a bio or by one that there is.
+    pub(crate) fn read(
+        self,
+        pool: &'p BioPool,
+        device: &OpenDevice,
+        physical: u64,
+        span: Span<'p>,
+        ioprio: u16,
+        charge: Charge,
+    ) -> Result<ReadBio<'p>> {
+        match self.spare.and_then(Cell::take) {
+            Some(bio) => Ok(ReadBio::over_lent(
+                bio, device, physical, span, ioprio, charge,
+            )),
+            None => ReadBio::over(pool, device, physical, span, ioprio, charge),
         }
     }
 
     /// Submits a bio. Task context, may sleep.
     pub(crate) fn submit(self, bio: ReadBio<'p>) {
+        let bio = match self.poller {
+            Some((read, patience)) => bio.polled_by(read, patience),
+            None => bio,
+        };
         let bio = self.enlist(bio);
         // SAFETY: The bio is ours to submit, and of this set.
         unsafe { bindings::submit_bio(bio.as_ptr()) }

@@ -12,6 +12,8 @@ use crate::{
     bindings as our_bindings,
     safe::{
         btrfs::device::OpenDevice,
+        patience::Patience,
+        read::AsyncRead,
         vecs::{
             Piece,
             Span, //
@@ -20,10 +22,7 @@ use crate::{
 };
 use core::{
     marker::PhantomData,
-    mem::{
-        offset_of,
-        MaybeUninit, //
-    },
+    mem::MaybeUninit,
     ptr::{
         self,
         NonNull, //
@@ -32,7 +31,6 @@ use core::{
 use kernel::{
     bindings,
     block::SECTOR_SHIFT,
-    container_of,
     page::PAGE_SIZE,
     prelude::*,
     sync::atomic::{
@@ -66,13 +64,37 @@ impl Mark {
     }
 }
 
-/// A bio as our pools allocate it.
+/// What our pools allocate in front of a bio.
 #[repr(C)]
 struct Charged {
     charge: MaybeUninit<Charge>,
     /// Null, or the mark, which is there until the bio has ended.
     mark: *const Mark,
-    bio: MaybeUninit<bindings::bio>,
+    /// Null, or the iocb whose `private` is this bio until it has ended, for who polls for it.
+    poller: *mut bindings::kiocb,
+    /// Whether it is put by somebody else, once the set has landed.
+    lent: bool,
+}
+
+// The bio follows.
+const _: () = assert!(size_of::<Charged>() % align_of::<bindings::bio>() == 0);
+
+/// A bio that is part of something that owns it, and that stays until the set has landed that the bio
+/// becomes one of.
+///
+/// # Invariants
+///
+/// It is a bio of our pools, without a device, that has not been submitted, and nobody else uses.
+pub(super) struct LentBio(NonNull<bindings::bio>);
+
+impl LentBio {
+    /// # Safety
+    ///
+    /// The bio must be as the type invariants want it, and is to be put when the set has landed.
+    pub(super) unsafe fn new(bio: NonNull<bindings::bio>) -> Self {
+        // INVARIANT: By the contract.
+        Self(bio)
+    }
 }
 
 /// A read that has not been submitted; it becomes one in flight through
@@ -83,8 +105,8 @@ struct Charged {
 ///
 /// # Invariants
 ///
-/// `bio` is a bio of ours that has not been submitted, that of a [`Charged`] with a charge and a mark,
-/// if any, that is there for `'p`.
+/// `bio` is a bio of ours that has not been submitted, that of a [`Charged`] with a charge, and with a
+/// mark and an iocb, if any, that are there for `'p`.
 #[must_use = "a bio that is dropped reads nothing"]
 pub(crate) struct ReadBio<'p> {
     bio: NonNull<bindings::bio>,
@@ -93,7 +115,7 @@ pub(crate) struct ReadBio<'p> {
 
 impl<'p> ReadBio<'p> {
     /// How many bytes a pool has to allocate in front of a bio.
-    pub(super) const FRONT_PAD: usize = offset_of!(Charged, bio);
+    pub(super) const FRONT_PAD: usize = size_of::<Charged>();
 
     /// Allocates a read from byte `physical` of `device` on, into the memory of `span`.
     ///
@@ -110,18 +132,43 @@ impl<'p> ReadBio<'p> {
     ) -> Result<Self> {
         // SAFETY: The device is open by its type invariants.
         let bio = unsafe { Self::new(pool, device.as_bdev(), physical, 0, ioprio, charge)? };
+        Ok(bio.of(span))
+    }
+
+    /// As [`Self::over`], with a bio that there is already.
+    pub(super) fn over_lent(
+        bio: LentBio,
+        device: &OpenDevice,
+        physical: u64,
+        span: Span<'p>,
+        ioprio: u16,
+        charge: Charge,
+    ) -> Self {
+        let bio = bio.0;
+        // SAFETY: By its type invariants the bio is ours and not submitted, and of our pools. The device
+        // is open by its type invariants.
+        // INVARIANT: Charged.
+        let bio = unsafe {
+            our_bindings::bdio_bio_set_dev(bio.as_ptr(), device.as_bdev());
+            Self::prepared(bio, physical, ioprio, charge, true)
+        };
+        bio.of(span)
+    }
+
+    /// Gives it its memory.
+    fn of(self, span: Span<'p>) -> Self {
         // SAFETY: The bio is ours and not submitted, and has no vectors of its own. Those of the span
         // describe as much memory as is said, and they as well as the memory are there for `'p`,
         // which lasts until the bio has ended.
         unsafe {
             our_bindings::bdio_bio_set_vecs(
-                bio.bio.as_ptr(),
+                self.bio.as_ptr(),
                 span.vecs.as_ptr(),
                 span.within,
                 span.len,
             );
         }
-        Ok(bio)
+        self
     }
 
     /// Allocates a read as [`Self::over`] does, into `pieces` pieces of memory at most, or as many as
@@ -158,6 +205,32 @@ impl<'p> ReadBio<'p> {
         self
     }
 
+    /// Lets whoever issued `read` poll for the bio, if it means to, and has no other of this read to poll
+    /// for. If the bio may not wait for a request, neither does it: then it fails with `EAGAIN`. Who
+    /// polls must not wait, or nobody polls for what has to end first.
+    ///
+    /// It is to be submitted next.
+    pub(super) fn polled_by(self, read: &AsyncRead, patience: Patience) -> Self {
+        let Some(iocb) = read.to_be_polled() else {
+            return self;
+        };
+        let bio = self.bio.as_ptr();
+        let nowait = match patience {
+            Patience::Nowait => our_bindings::REQ_NOWAIT,
+            Patience::Wait => 0,
+        };
+        // SAFETY: By the type invariants the bio is ours and not submitted. The iocb is that of a read
+        // that is not completed before the bio has ended. `iocb_bio_iopoll()` may look at the bio from
+        // here on, in a read side of RCU: memory of a bio of our pools is that of a bio, until those
+        // that have begun before it was taken from the iocb have ended, see `forget()`.
+        unsafe {
+            (*bio).bi_opf |= our_bindings::REQ_POLLED | nowait;
+            (*charged(bio)).poller = iocb.as_ptr();
+            poll_for(iocb.as_ptr(), bio);
+        }
+        self
+    }
+
     /// # Safety
     ///
     /// `bdev` must be null or a block device that is there.
@@ -181,18 +254,37 @@ impl<'p> ReadBio<'p> {
             )
         };
         let bio = NonNull::new(bio).ok_or(ENOMEM)?;
+        // SAFETY: Just allocated.
+        Ok(unsafe { Self::prepared(bio, physical, ioprio, charge, false) })
+    }
+
+    /// # Safety
+    ///
+    /// The bio must be one of our pools, not submitted, and ours; or `lent`, and then there until the set
+    /// that it becomes one of has landed.
+    unsafe fn prepared(
+        bio: NonNull<bindings::bio>,
+        physical: u64,
+        ioprio: u16,
+        charge: Charge,
+        lent: bool,
+    ) -> Self {
         // SAFETY: The bio is ours and not submitted; the pool has allocated what is in front of it.
         unsafe {
-            (*charged(bio.as_ptr())).charge.write(charge);
-            (*charged(bio.as_ptr())).mark = ptr::null();
+            charged(bio.as_ptr()).write(Charged {
+                charge: MaybeUninit::new(charge),
+                mark: ptr::null(),
+                poller: ptr::null_mut(),
+                lent,
+            });
             (*bio.as_ptr()).bi_iter.bi_sector = physical >> SECTOR_SHIFT;
             (*bio.as_ptr()).bi_ioprio = ioprio;
         }
-        // INVARIANT: Just allocated, and charged.
-        Ok(Self {
+        // INVARIANT: Just charged.
+        Self {
             bio,
             _memory: PhantomData,
-        })
+        }
     }
 
     /// Adds a piece of memory, and returns whether there was room. Only to one that gathers.
@@ -269,8 +361,9 @@ impl Drop for ReadBio<'_> {
         // SAFETY: By the type invariants the bio is ours and not submitted, so this frees it, and it
         // has a charge.
         unsafe {
-            drop((*charged(self.bio.as_ptr())).charge.assume_init_read());
-            bindings::bio_put(self.bio.as_ptr());
+            let charged = charged(self.bio.as_ptr());
+            drop((*charged).charge.assume_init_read());
+            put(charged, self.bio.as_ptr());
         }
     }
 }
@@ -282,10 +375,39 @@ impl Drop for ReadBio<'_> {
 /// `bio` must be one.
 unsafe fn charged(bio: *mut bindings::bio) -> *mut Charged {
     // SAFETY: By the contract.
-    unsafe { container_of!(bio.cast::<MaybeUninit<bindings::bio>>(), Charged, bio) }
+    unsafe { bio.byte_sub(ReadBio::FRONT_PAD).cast() }
 }
 
-/// Frees a bio that has ended with this status. Any context.
+/// Leaves a bio, or none, to who polls for it. Whoever polls may look at it at the same time.
+///
+/// # Safety
+///
+/// The iocb must be live, and a read of ours.
+unsafe fn poll_for(iocb: *mut bindings::kiocb, bio: *mut bindings::bio) {
+    // SAFETY: By the contract; an aligned pointer, which is accessed by `READ_ONCE()` elsewhere.
+    unsafe { Atomic::from_ptr((&raw mut (*iocb).private).cast()).store(bio, Relaxed) }
+}
+
+/// Puts a bio, unless it is lent. Before that it is taken away from who polls for it: who has it then is
+/// in a read side of RCU that had begun before, and pools free their memory after those.
+///
+/// # Safety
+///
+/// The bio must be ours, and not be used any more; the iocb, if any, live.
+unsafe fn put(charged: *mut Charged, bio: *mut bindings::bio) {
+    // SAFETY: By the contract.
+    unsafe {
+        let iocb = (*charged).poller;
+        if !iocb.is_null() {
+            poll_for(iocb, ptr::null_mut());
+        }
+        if !(*charged).lent {
+            bindings::bio_put(bio);
+        }
+    }
+}
+
+/// Gives back a bio that has ended with this status. Any context.
 ///
 /// # Safety
 ///
@@ -299,7 +421,12 @@ pub(super) unsafe fn ended(bio: *mut bindings::bio, status: Result) {
         if let (Err(error), Some(mark)) = (status, (*charged).mark.as_ref()) {
             mark.fail(error);
         }
-        (*charged).charge.assume_init_read().ended(status.is_ok());
-        bindings::bio_put(bio);
+        let charge = (*charged).charge.assume_init_read();
+        match status {
+            // It has not been to the device.
+            Err(error) if error == EAGAIN => drop(charge),
+            status => charge.ended(status.is_ok()),
+        }
+        put(charged, bio);
     }
 }

@@ -12,9 +12,16 @@
 //! | taxiing   | the worker                               | [`Cargo::land`], or another worker  |
 //! | diverted  | the other worker                         | [`Cargo::go_on`]                    |
 
-use super::batch::{
-    Core,
-    Submitter, //
+use super::{
+    batch::{
+        Core,
+        Submitter, //
+    },
+    bio::{
+        LentBio,
+        ReadBio, //
+    },
+    pool::BioPool, //
 };
 use crate::{
     bindings as our_bindings,
@@ -22,15 +29,22 @@ use crate::{
         btrfs::device::DeviceHold,
         drain::Passage,
         memalloc::Inherited,
+        patience::Patience,
         workqueue::Queue, //
     },
 };
 use core::{
-    mem::MaybeUninit,
-    ptr::NonNull, //
+    cell::Cell,
+    mem::{
+        ManuallyDrop,
+        MaybeUninit, //
+    },
+    ptr::{
+        self,
+        NonNull, //
+    },
 };
 use kernel::{
-    alloc::Flags,
     bindings,
     container_of,
     prelude::*,
@@ -64,32 +78,125 @@ pub(crate) trait Queues {
     fn landing(&self) -> &Queue;
     /// Returns where those are that go on. None that lands waits for one of them.
     fn going_on(&self) -> &Queue;
+    /// Returns what flights are allocated from.
+    fn flights(&self) -> &FlightPool;
+}
+
+/// Bytes in front of a bio that a flight can take.
+const ROOM: usize = 1280;
+
+/// What flights are allocated from: each has a bio, the first one of its set.
+#[pin_data]
+pub(crate) struct FlightPool {
+    #[pin]
+    bios: BioPool,
+}
+
+impl FlightPool {
+    /// Makes a pool. May sleep.
+    pub(crate) fn new() -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            bios <- BioPool::with_room(ROOM),
+        })
+    }
 }
 
 /// A flight that has not been launched.
-pub(crate) struct Ticket<T: Cargo>(KBox<Flight<T>>);
+pub(crate) struct Ticket<T: Cargo>(Berth<T>);
 
 impl<T: Cargo> Ticket<T> {
-    /// Allocates, and makes the cargo where it stays. `ENOMEM`.
+    /// Allocates, and makes the cargo where it stays. `ENOMEM` if it may not sleep.
     #[inline(always)]
-    pub(crate) fn new(cargo: impl Init<T>, gfp: Flags) -> Result<Self> {
-        let mut memory = KBox::<Flight<T>>::new_uninit(gfp)?;
-        let flight = memory.as_mut_ptr();
+    pub(crate) fn new(
+        passage: Passage<T::Base>,
+        cargo: impl Init<T>,
+        patience: Patience,
+    ) -> Result<Self> {
+        let (bio, flight) = Berth::<T>::allocate(passage.flights(), patience)?;
         // SAFETY: All fields of memory that is ours alone are written, but for those that need not
         // be initialised; the initialiser does not fail.
+        // INVARIANT: So it is initialised, and in front of a bio of a pool that the passage leads to.
         unsafe {
-            (&raw mut (*flight).passage).write(None);
             (&raw mut (*flight).scopes).write(Inherited::of_this_task());
+            (&raw mut (*flight).bio).write(bio);
             match cargo.__init(&raw mut (*flight).cargo) {
-                Ok(()) => Ok(Self(memory.assume_init())),
+                Ok(()) => {}
                 Err(never) => match never {},
             }
+            (&raw mut (*flight).passage).write(ManuallyDrop::new(passage));
+            Ok(Self(Berth(NonNull::new_unchecked(flight))))
         }
     }
 
     /// Returns the cargo.
     pub(crate) fn cargo(&mut self) -> &mut T {
-        &mut self.0.cargo
+        // SAFETY: By the type invariants of the berth, which is ours.
+        unsafe { &mut (*self.0 .0.as_ptr()).cargo }
+    }
+}
+
+/// A flight, owned.
+///
+/// # Invariants
+///
+/// It is an initialised flight, but for `core` and `work`, that lies in front of a bio of the pool that
+/// its passage leads to, which it owns.
+struct Berth<T: Cargo>(NonNull<Flight<T>>);
+
+// SAFETY: The cargo may be used by any task, and so may all else that is in a flight.
+unsafe impl<T: Cargo> Send for Berth<T> {}
+
+impl<T: Cargo> Berth<T> {
+    /// How far a flight lies in front of its bio.
+    const OFFSET: usize = {
+        assert!(size_of::<Flight<T>>() <= ROOM);
+        assert!(ROOM % align_of::<Flight<T>>() == 0 && align_of::<Flight<T>>() <= 16);
+        ROOM + ReadBio::FRONT_PAD
+    };
+
+    /// Allocates a bio without a device, and returns where the flight is in front of it.
+    fn allocate(
+        pool: &FlightPool,
+        patience: Patience,
+    ) -> Result<(NonNull<bindings::bio>, *mut Flight<T>)> {
+        let gfp = match patience {
+            Patience::Wait => our_bindings::NOFS,
+            Patience::Nowait => our_bindings::NOWAIT,
+        };
+        // SAFETY: The pool is initialised; no device.
+        let bio = unsafe {
+            bindings::bio_alloc_bioset(
+                ptr::null_mut(),
+                0,
+                our_bindings::READ_OPF,
+                gfp,
+                pool.bios.as_raw(),
+            )
+        };
+        let bio = NonNull::new(bio).ok_or(ENOMEM)?;
+        // SAFETY: The pool has allocated as much in front of it.
+        Ok((bio, unsafe { bio.as_ptr().byte_sub(Self::OFFSET).cast() }))
+    }
+
+    /// Lets it own itself.
+    fn into_raw(self) -> *mut Flight<T> {
+        ManuallyDrop::new(self).0.as_ptr()
+    }
+}
+
+impl<T: Cargo> Drop for Berth<T> {
+    fn drop(&mut self) {
+        let flight = self.0.as_ptr();
+        // SAFETY: By the type invariants it is initialised, and ours. The passage goes last: from there on
+        // the module may go away, but for the function that has called this, which its unloading waits
+        // for; and so may the pool.
+        unsafe {
+            let passage = ManuallyDrop::take(&mut (*flight).passage);
+            let bio = (*flight).bio;
+            ptr::drop_in_place(&raw mut (*flight).cargo);
+            bindings::bio_put(bio.as_ptr());
+            drop(passage);
+        }
     }
 }
 
@@ -97,12 +204,14 @@ impl<T: Cargo> Ticket<T> {
 ///
 /// # Invariants
 ///
-/// From [`launch`] on `core`, `work` and `passage` are initialised, and it owns itself, until
-/// `landed` or `run` takes it back.
+/// From [`launch`] on `core` and `work` are initialised, and it owns itself, until `landed` or `run`
+/// takes it back.
 struct Flight<T: Cargo> {
     core: MaybeUninit<Core>,
     work: Opaque<bindings::work_struct>,
-    passage: Option<Passage<T::Base>>,
+    /// The one that it lies in front of.
+    bio: NonNull<bindings::bio>,
+    passage: ManuallyDrop<Passage<T::Base>>,
     /// Of the task that launched it.
     scopes: Inherited,
     cargo: T,
@@ -114,24 +223,22 @@ struct Flight<T: Cargo> {
 /// Task context, may sleep. On return the cargo may have landed already.
 pub(crate) fn launch<T: Cargo>(
     ticket: Ticket<T>,
-    passage: Passage<T::Base>,
     hold: DeviceHold<'_>,
     f: impl for<'p> FnOnce(&'p T, &'p T::Base, Submitter<'_, 'p>),
 ) {
-    let mut flight = ticket.0;
-    let passage: &Passage<T::Base> = flight.passage.insert(passage);
-    let base: *const T::Base = &**passage;
-    // SAFETY: Sealed below, and `landed()` is meant for the sets of this type.
-    flight.core.write(unsafe { Core::new(hold, landed::<T>) });
-    let flight = KBox::into_raw(flight);
+    let flight = ticket.0.into_raw();
     // SAFETY: The flight is live until it has landed, which is after it has been sealed, and so is
     // what the passage leads to; `f` is done with both by then, since what it gets are references
     // it cannot keep. The bios it submits borrow the cargo, which does not move or change before
-    // they have ended.
+    // they have ended. The set is sealed below, and `landed()` is meant for the sets of this type. The
+    // bio stays as long as the flight, has no device, and was not used before.
     unsafe {
+        (*flight).core.write(Core::new(hold, landed::<T>));
         init_work(flight, run::<T>);
+        let spare = Cell::new(Some(LentBio::new((*flight).bio)));
         let core = (*flight).core.as_ptr().cast_mut();
-        f(&(*flight).cargo, &*base, Submitter::new(&*core));
+        let submitter = Submitter::new(&*core).with_spare(&spare);
+        f(&(*flight).cargo, &**(*flight).passage, submitter);
         Core::seal(NonNull::new_unchecked(core));
     }
 }
@@ -156,27 +263,20 @@ unsafe fn init_work<T: Cargo>(
 /// Only for the set of a `Flight<T>` that has landed.
 unsafe fn landed<T: Cargo>(core: NonNull<Core>) {
     // SAFETY: The set lies in a flight, which nobody else touches any more until the work runs, if
-    // it is queued. It was made by `KBox::into_raw()`.
+    // it is queued.
     let flight = unsafe {
         let flight = container_of!(core.cast::<MaybeUninit<Core>>().as_ptr(), Flight<T>, core);
         &mut *flight
     };
     // SAFETY: By the type invariants it is initialised.
     let status = unsafe { core.as_ref() }.status();
-    let Some(passage) = flight.passage.take() else {
-        return;
-    };
-    if flight.cargo.touch_down(&passage, status) {
-        // SAFETY: As above; nobody has the flight but us.
-        drop(unsafe { KBox::from_raw(flight) });
-        // Last: from here on the module may go away, but for this function, which its unloading
-        // waits for.
-        drop(passage);
+    if flight.cargo.touch_down(&flight.passage, status) {
+        // INVARIANT: Ours, and initialised.
+        drop(Berth(NonNull::from(flight)));
         return;
     }
-    let queue: *const Queue = passage.landing();
+    let queue: *const Queue = flight.passage.landing();
     let work = Opaque::cast_into(&raw const flight.work);
-    flight.passage = Some(passage);
     // SAFETY: The work is initialised, and stays where it is until it runs. The queue is there as
     // long as the passage, and its destruction waits for this work.
     unsafe { (*queue).queue(work) };
@@ -188,29 +288,19 @@ unsafe fn landed<T: Cargo>(core: NonNull<Core>) {
 ///
 /// Only for the workqueue to call, with the work of a `Flight<T>` that has landed.
 unsafe extern "C" fn run<T: Cargo>(work: *mut bindings::work_struct) {
-    // SAFETY: The work lies in a flight that was made by `KBox::into_raw()`, and is ours now.
-    let mut flight = unsafe {
-        let flight = container_of!(Opaque::cast_from(work), Flight<T>, work);
-        KBox::from_raw(flight.cast_mut())
-    };
+    // SAFETY: The work lies in a flight, which is ours now.
+    let (berth, flight) = unsafe { taken::<T>(work) };
     // SAFETY: By the type invariants it is initialised.
     let status = unsafe { flight.core.assume_init_ref() }.status();
-    let Some(passage) = flight.passage.take() else {
-        return;
-    };
     let scope = flight.scopes.enter();
-    let landed = flight.cargo.land(&passage, status);
+    let landed = flight.cargo.land(&flight.passage, status);
     drop(scope);
     if landed {
-        drop(flight);
-        // Last: from here on the module may go away, but for this function, which its queue waits
-        // for.
-        drop(passage);
-        return;
+        // The queue waits for this function, even if the module goes away.
+        return drop(berth);
     }
-    let queue: *const Queue = passage.going_on();
-    flight.passage = Some(passage);
-    let flight = KBox::into_raw(flight);
+    let queue: *const Queue = flight.passage.going_on();
+    let flight = berth.into_raw();
     // SAFETY: The flight is ours, and the work has begun, so it is not queued. The queue is there as
     // long as the passage, and its destruction waits for this work.
     unsafe {
@@ -226,17 +316,23 @@ unsafe extern "C" fn run<T: Cargo>(work: *mut bindings::work_struct) {
 /// As for [`run`].
 unsafe extern "C" fn go_on<T: Cargo>(work: *mut bindings::work_struct) {
     // SAFETY: As in `run()`.
-    let mut flight = unsafe {
-        let flight = container_of!(Opaque::cast_from(work), Flight<T>, work);
-        KBox::from_raw(flight.cast_mut())
-    };
-    let Some(passage) = flight.passage.take() else {
-        return;
-    };
+    let (berth, flight) = unsafe { taken::<T>(work) };
     let scope = flight.scopes.enter();
-    flight.cargo.go_on(&passage);
+    flight.cargo.go_on(&flight.passage);
     drop(scope);
-    drop(flight);
-    // Last, as in `run()`.
-    drop(passage);
+    drop(berth);
+}
+
+/// Takes a flight back.
+///
+/// # Safety
+///
+/// As for [`run`]. The flight must not be used any more when the berth is dropped.
+unsafe fn taken<'f, T: Cargo>(work: *mut bindings::work_struct) -> (Berth<T>, &'f mut Flight<T>) {
+    // SAFETY: By the contract the work lies in a flight that is nobody else's.
+    // INVARIANT: So it is ours.
+    unsafe {
+        let flight = container_of!(Opaque::cast_from(work), Flight<T>, work).cast_mut();
+        (Berth(NonNull::new_unchecked(flight)), &mut *flight)
+    }
 }

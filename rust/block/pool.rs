@@ -34,9 +34,15 @@ unsafe impl Sync for BioPool {}
 impl BioPool {
     /// Makes a pool. May sleep.
     pub(crate) fn new() -> impl PinInit<Self, Error> {
+        Self::with_room(0)
+    }
+
+    /// Makes a pool of bios each of which has `room` bytes of memory in front of it, and of what a bio
+    /// of ours has there: a multiple of what anything is aligned to. May sleep.
+    pub(super) fn with_room(room: usize) -> impl PinInit<Self, Error> {
         let flags = bindings::BIOSET_NEED_BVECS | bindings::BIOSET_PERCPU_CACHE;
         // CAST: A small number.
-        let front_pad = ReadBio::FRONT_PAD as u32;
+        let front_pad = room.saturating_add(ReadBio::FRONT_PAD) as u32;
         try_pin_init!(Self {
             // INVARIANT: Initialised here, and `try_ffi_init` fails if that does.
             set <- Opaque::try_ffi_init(|set: *mut bindings::bio_set| {

@@ -21,6 +21,11 @@ dev_t bdio_bdev_number(struct block_device *bdev)
 	return bdev->bd_dev;
 }
 
+void bdio_bio_set_dev(struct bio *bio, struct block_device *bdev)
+{
+	bio_set_dev(bio, bdev);
+}
+
 /* As bio_iov_iter_set() does it: the vectors stay those of the submitter. */
 void bdio_bio_set_vecs(struct bio *bio, const struct bio_vec *vecs,
 		       unsigned int offset, unsigned int size)

@@ -67,6 +67,7 @@ void bdio_bdev_get(struct block_device *bdev);
 void bdio_bdev_put(struct block_device *bdev);
 unsigned int bdio_bdev_dma_alignment(struct block_device *bdev);
 dev_t bdio_bdev_number(struct block_device *bdev);
+void bdio_bio_set_dev(struct bio *bio, struct block_device *bdev);
 void bdio_bio_set_vecs(struct bio *bio, const struct bio_vec *vecs,
 		       unsigned int offset, unsigned int size);
 unsigned short bdio_merge_vecs(struct bio_vec *vecs, unsigned short nr);

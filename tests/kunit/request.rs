@@ -7,12 +7,12 @@ use kernel::prelude::*;
 #[kunit_tests(btrfs_dio_request)]
 mod tests {
     use crate::{
-        error::Reason,
-        request::{
+        entry::{
             bytes_to_read,
-            memory_for,
-            WINDOW, //
+            memory_for, //
         },
+        error::Reason,
+        request::WINDOW, //
     };
 
     #[test]

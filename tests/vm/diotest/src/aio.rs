@@ -2,7 +2,7 @@
 
 //! Reads through the asynchronous interfaces, one at a time or many in flight.
 
-use crate::sys;
+use crate::{module, sys};
 use io_uring::{IoUring, opcode, squeue, types};
 use std::cell::RefCell;
 use std::fs::File;
@@ -19,15 +19,19 @@ pub enum Engine {
     UringFixed,
     /// Handed to a worker of the ring at once.
     UringAsync,
+    /// Ended when the ring polls the device for it. Without the module there is nothing to poll
+    /// for: as by [`Engine::Uring`].
+    UringPolled,
 }
 
 impl Engine {
     /// Every one.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Libaio,
         Self::Uring,
         Self::UringFixed,
         Self::UringAsync,
+        Self::UringPolled,
     ];
 
     /// A name for cases.
@@ -37,6 +41,7 @@ impl Engine {
             Self::Uring => "io_uring",
             Self::UringFixed => "io_uring_fixed",
             Self::UringAsync => "io_uring_async",
+            Self::UringPolled => "io_uring_polled",
         }
     }
 }
@@ -125,6 +130,9 @@ impl Queue {
     pub fn new(engine: Engine, depth: u32) -> io::Result<Self> {
         let inner = match engine {
             Engine::Libaio => Inner::Aio(Context::new(depth)?),
+            Engine::UringPolled if module::loaded() => {
+                Inner::Ring(Box::new(IoUring::builder().setup_iopoll().build(depth)?))
+            }
             _ => Inner::Ring(Box::new(IoUring::new(depth)?)),
         };
         Ok(Self { engine, inner })
@@ -162,6 +170,21 @@ impl Queue {
                 ring.submit()
             }
         }
+    }
+
+    /// Starts a write, on a ring.
+    pub fn start_write(&mut self, file: &File, offset: u64, from: libc::iovec) -> io::Result<()> {
+        let Inner::Ring(ring) = &mut self.inner else {
+            return Err(io::Error::other("only rings write"));
+        };
+        let fd = types::Fd(file.as_raw_fd());
+        let entry = opcode::Write::new(fd, from.iov_base.cast(), from.iov_len as u32)
+            .offset(offset)
+            .build();
+        // SAFETY: Of the memory see the type.
+        unsafe { ring.submission().push(&entry) }.map_err(io::Error::other)?;
+        ring.submit()?;
+        Ok(())
     }
 
     /// Waits for at least so many reads that have been started.

@@ -27,32 +27,51 @@ pub struct Nullb {
 impl Nullb {
     /// A disk of half a GiB.
     pub fn new(name: &str, pace: Pace) -> Result<Self> {
+        let disk = Self::make(
+            name,
+            &[
+                // Completed by a timer.
+                ("irqmode", 2),
+                ("completion_nsec", pace.nanoseconds),
+                ("hw_queue_depth", pace.depth.into()),
+                ("max_sectors", u64::from(pace.bytes) / 512),
+            ],
+        )?;
+        // Who submits must not wait for the disk: the queue is what is bounded
+        // in the disk, and long above it.
+        let queue = Path::new("/sys/block").join(name).join("queue");
+        put(&queue.join("scheduler"), "mq-deadline")?;
+        put(&queue.join("nr_requests"), "256")?;
+        Ok(disk)
+    }
+
+    /// A disk of half a GiB that can be polled, which takes so many commands at
+    /// a time, and ends those that are polled for only when it is polled.
+    pub fn polled(name: &str, depth: u64) -> Result<Self> {
+        let disk = Self::make(name, &[("poll_queues", 1), ("hw_queue_depth", depth)])?;
+        let polls = Path::new("/sys/block").join(name).join("queue/io_poll");
+        let polls = std::fs::read_to_string(&polls).with_context(|| polls.display().to_string())?;
+        ensure!(polls.trim() == "1", "{name} cannot be polled");
+        Ok(disk)
+    }
+
+    fn make(name: &str, attributes: &[(&str, u64)]) -> Result<Self> {
         if !Path::new(CONFIG).exists() {
             return Err(skip("a kernel without null_blk"));
         }
         let dir = Path::new(CONFIG).join(name);
         std::fs::create_dir(&dir).with_context(|| dir.display().to_string())?;
         let disk = Self { name: name.into() };
-        for (attribute, value) in [
+        let common = [
             ("memory_backed", 1),
             ("blocksize", 512),
             ("size", 512),
             ("submit_queues", 1),
-            // Completed by a timer.
-            ("irqmode", 2),
-            ("completion_nsec", pace.nanoseconds),
-            ("hw_queue_depth", pace.depth.into()),
-            ("max_sectors", u64::from(pace.bytes) / 512),
-            ("power", 1),
-        ] {
+        ];
+        for (attribute, value) in common.iter().chain(attributes).chain(&[("power", 1)]) {
             put(&dir.join(attribute), &value.to_string())?;
         }
         ensure!(disk.path().exists(), "{name} did not appear");
-        // Who submits must not wait for the disk: the queue is what is bounded
-        // in the disk, and long above it.
-        let queue = Path::new("/sys/block").join(name).join("queue");
-        put(&queue.join("scheduler"), "mq-deadline")?;
-        put(&queue.join("nr_requests"), "256")?;
         Ok(disk)
     }
 

@@ -119,8 +119,8 @@ impl Request {
             1 => Via::Pread,
             _ => Via::Preadv,
         };
-        let via = match rng.random_range(0..6) {
-            i @ 0..4 => Via::Async(Engine::ALL[i]),
+        let via = match rng.random_range(0..7) {
+            i @ 0..5 => Via::Async(Engine::ALL[i]),
             _ => synchronous,
         };
         self.via(via)

@@ -153,10 +153,16 @@ impl<'a> Subject<'a> {
 /// The longest read that is completed behind its caller's back.
 pub const LONGEST_QUEUED: usize = 16 << 20;
 
+/// Whether it is tried first without waiting: only io_uring does so, unless it is told not to.
+fn tries_first(request: &Request) -> bool {
+    use Engine::{Uring, UringFixed, UringPolled};
+    matches!(request.via, Via::Async(Uring | UringFixed | UringPolled))
+}
+
 /// How many reads one request can become: of one that ends at once, but early,
 /// io_uring reads the rest, which is nothing.
 fn most_reads(request: &Request, count: usize) -> u64 {
-    let again = matches!(request.via, Via::Async(Engine::Uring | Engine::UringFixed));
+    let again = tries_first(request);
     1 + u64::from(again && count < request.total())
 }
 
@@ -173,12 +179,12 @@ pub fn as_asked(moved: &Stats, request: &Request, kinds: Option<&[Kind]>) -> Res
     }
     // What is in memory may be there at once.
     let device = kinds.is_some_and(|kinds| kinds.contains(&Kind::Regular));
-    if queued < most && device {
+    // A worker of a ring that has to wait for checksums may wait for the data meanwhile.
+    let worker = request.via != Via::Async(Engine::Libaio) && moved.get("csum_late") > 0;
+    if queued < most && device && !worker {
         return wrong("its caller waited for a device");
     }
-    // Only io_uring tries first without waiting.
-    let tries = matches!(request.via, Via::Async(Engine::Uring | Engine::UringFixed));
-    if moved.get("would_wait") > 0 && !tries {
+    if moved.get("would_wait") > 0 && !tries_first(request) {
         return wrong("answered EAGAIN to one who would wait");
     }
     let unaligned = |n: &usize| n % BLOCK != 0;

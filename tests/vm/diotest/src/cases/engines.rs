@@ -13,14 +13,16 @@ use crate::kinds;
 use crate::mirrors::{Placed, as_reader_of};
 use crate::model::{self, Model};
 use crate::module::Policy;
+use crate::nullb::Nullb;
 use crate::pagecache;
 use crate::read::{Request, Via};
 use crate::stats::Stats;
 use crate::subject::{LONGEST_QUEUED, Subject};
 use anyhow::{Context, Result, ensure};
 use rand::{RngExt, rngs::SmallRng};
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 const B: u64 = BLOCK as u64;
@@ -43,6 +45,8 @@ pub fn cases(_: &Env) -> Vec<Case> {
         let name = format!("deep-{}", engine.name());
         cases.push(Case::new(name, move |env| deep(env, engine)));
     }
+    cases.push(Case::new("polled", polled));
+    cases.push(Case::new("polled_writes", polled_writes));
     cases.push(Case::new("sizes", sizes));
     cases.push(Case::new("longest", longest));
     cases.push(Case::new("corrupt", corrupt));
@@ -171,6 +175,62 @@ impl Flight {
 /// Many in flight, which end in whatever order they like.
 fn deep(env: &Env, engine: Engine) -> Result<()> {
     let mut fs = Fs::make(env, &Spec::new("raid1", Csum::Crc32c))?;
+    let (all, moved) = many(env, &mut fs, engine)?;
+    if env.module {
+        let counted = moved.get("reads") == all && moved.get("queued") == all;
+        ensure!(counted, "{all} reads, all of a device: {moved}");
+        // Those of more than one bio are not.
+        let polled = moved.get("polled") > all / 2;
+        ensure!(polled == (engine == Engine::UringPolled), "polled: {moved}");
+    }
+    Ok(())
+}
+
+/// More reads of a ring that polls than the device takes: who polls cannot wait
+/// until there is room, and asks again.
+fn polled(env: &Env) -> Result<()> {
+    let disk = Nullb::polled("polled", 4)?;
+    let mut fs = Fs::make_on(env, &Spec::new("single", Csum::Crc32c), vec![disk.path()])?;
+    let (all, moved) = many(env, &mut fs, Engine::UringPolled)?;
+    if env.module {
+        let (polled, again) = (moved.get("polled"), moved.get("would_wait"));
+        ensure!(
+            moved.get("reads") == all && polled > all / 2,
+            "{all}: {moved}"
+        );
+        ensure!(again > 0, "there was room for all at any time: {moved}");
+    }
+    Ok(())
+}
+
+/// Whoever polls for reads can write as well, though nobody polls for that.
+fn polled_writes(env: &Env) -> Result<()> {
+    let fs = Fs::make(env, &Spec::new("raid1", Csum::Crc32c))?;
+    let mut file = Model::create(fs.path("file"))?;
+    file.write_random(&mut env.rng(0), 0, 64 * BLOCK)?;
+    file.sync()?;
+    let direct = OpenOptions::new()
+        .write(true)
+        .custom_flags(libc::O_DIRECT)
+        .open(&file.path)?;
+    let mut queue = Queue::new(Engine::UringPolled, 8)?;
+    let mut memory = Region::new(8 * BLOCK)?;
+    for round in 0..8 {
+        let bytes = model::random(&mut env.rng(1 + round), 8 * BLOCK);
+        memory.part_mut(0..8 * BLOCK).copy_from_slice(&bytes);
+        let at = round as usize * 8 * BLOCK;
+        queue.start_write(&direct, at as u64, memory.iovec(0..8 * BLOCK))?;
+        let done = queue.finish(1)?.pop().context("a completion")?;
+        ensure!(done.result? == 8 * BLOCK, "a short write");
+        file.data[at..at + 8 * BLOCK].copy_from_slice(&bytes);
+    }
+    let subject = Subject::open(env, &file)?;
+    subject.read(&Request::pread(0, 64 * BLOCK).via(Via::Async(Engine::UringPolled)))?;
+    file.cross_check()
+}
+
+/// Reads at random, many of them in flight. How many there were, and what moved.
+fn many(env: &Env, fs: &mut Fs, engine: Engine) -> Result<(u64, Stats)> {
     let mut rng = env.rng(0);
     let mut file = Model::create(fs.path("file"))?;
     file.write_random(&mut rng, 0, 8 << 20)?;
@@ -230,12 +290,9 @@ fn deep(env: &Env, engine: Engine) -> Result<()> {
     eprintln!("# {}: {disordered} of {total} out of order", env.case);
     let moved = Stats::all_at_once(before.as_ref())?;
     if env.module {
-        let all = total as u64;
-        let counted = moved.get("reads") == all && moved.get("queued") == all;
-        ensure!(counted, "{all} reads, all of a device: {moved}");
         ensure!(pagecache::pages(&direct)? == 0, "cached");
     }
-    Ok(())
+    Ok((total as u64, moved))
 }
 
 /// Longer than what is completed behind its caller's back.
@@ -371,7 +428,11 @@ fn loop_device(env: &Env) -> Result<()> {
         });
     }
     for request in requests {
-        let request = request.any_via(&mut rng);
+        let mut request = request.any_via(&mut rng);
+        if request.via == Via::Async(Engine::UringPolled) {
+            // A loop device cannot be polled.
+            request = request.via(Via::Async(Engine::Uring));
+        }
         let outcome = request.perform(&direct)?;
         let start = file.data.len().min(request.offset as usize);
         let want = &file.data[start..file.data.len().min(start + request.total())];

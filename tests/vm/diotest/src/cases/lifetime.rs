@@ -161,7 +161,7 @@ fn closed(env: &Env, slow: &Slow, engine: Engine, rng: &mut SmallRng) -> Result<
 /// Attempts to unmount, politely or not, while reads are in flight.
 fn umount(env: &Env, slow: &mut Slow, rng: &mut SmallRng) -> Result<()> {
     for round in 0..env.scaled(8) {
-        let engine = Engine::ALL[round as usize % 4];
+        let engine = Engine::ALL[round as usize % Engine::ALL.len()];
         let direct = model::open_direct(&slow.file.path)?;
         let mut reads = Reads::new(env, engine, direct)?;
         reads.more()?;

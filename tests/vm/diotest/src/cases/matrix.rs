@@ -27,13 +27,14 @@ use rand::{RngExt, rngs::SmallRng, seq::SliceRandom};
 /// A mirror of which one device is not there.
 const DEGRADED: &str = "degraded";
 /// Every way to ask that says so if it waits.
-const WAYS: [Via; 6] = [
+const WAYS: [Via; 7] = [
     Via::Pread,
     NOWAIT,
     Via::Async(Engine::Libaio),
     Via::Async(Engine::Uring),
     Via::Async(Engine::UringFixed),
     Via::Async(Engine::UringAsync),
+    Via::Async(Engine::UringPolled),
 ];
 /// Offset, length and memory are multiples of this. What is a multiple of less
 /// than a sector is mainline's.
