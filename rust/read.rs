@@ -334,6 +334,7 @@ impl Drop for Boarding<'_, '_> {
     fn drop(&mut self) {
         if self.later.iocb.is_none() {
             self.later.pages.release();
+            self.read.restore();
         }
     }
 }
@@ -476,7 +477,15 @@ impl AsyncRead {
     /// Returns whether it may be completed in any context: if so it is to be completed next, for
     /// direct writers have been let in. Any context.
     pub(crate) fn may_complete_anywhere(&mut self) -> bool {
-        self.pages.may_drop_anywhere() && self.writers.as_mut().is_none_or(WriterLock::try_let_in)
+        if !self.pages.may_drop_anywhere() {
+            return false;
+        }
+        let alone = self.writers.as_mut().is_none_or(WriterLock::try_let_in);
+        if !alone {
+            // Pages that are dirty now may be cleaned, and written to once more, before it is.
+            self.pages.may_be_written();
+        }
+        alone
     }
 
     /// Completes the read, if it is ours, with `result`, bytes or an error; then it is not ours any

@@ -160,6 +160,11 @@ impl<'r> UserPages<'r> {
         Ok(())
     }
 
+    /// Takes back what [`Self::may_drop_anywhere`] has found: they may still be written to.
+    pub(super) fn may_be_written(&mut self) {
+        self.clean = true;
+    }
+
     /// Gives back what was taken. As for dropping it.
     pub(super) fn release(&mut self) {
         if self.pinned {

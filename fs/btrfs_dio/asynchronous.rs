@@ -45,7 +45,13 @@ use crate::{
             Cargo,
             Ticket, //
         },
-        btrfs::extent_lock::Writers,
+        btrfs::{
+            device::DeviceHold,
+            extent_lock::{
+                WriterLock,
+                Writers, //
+            },
+        },
         decode::MAX_EXTENT,
         drain::Drain,
         patience::Patience,
@@ -106,6 +112,8 @@ struct InFlight {
     placement: Placement,
     /// Where it is read.
     spots: Spots,
+    /// Whether whoever issued it polls for its only bio.
+    polled: bool,
     then: Then,
 }
 
@@ -126,10 +134,10 @@ pub(crate) fn issue(
     // As long as nothing has been taken of the buffer.
     let count = read.count();
     let mut attempt = Attempt::first(manner);
+    let guess = Range::new(pos, likely.min(want), want, block)?;
     // Who issues it would wait for its checksums, and then as well may for its data, if it has nothing
     // else to do.
-    attempt.may_put_off = want <= window::SMALL && task::is_io_worker();
-    let guess = Range::new(pos, likely.min(want), want, block)?;
+    attempt.may_put_off = guess.len <= window::SMALL && task::is_io_worker();
     let hedged = hedge::wanted(read).is_some();
     let mut ticket = Ticket::new(
         resources.enter(),
@@ -140,6 +148,7 @@ pub(crate) fn issue(
             manner: *manner,
             placement: Placement::Direct,
             spots: Spots::new(),
+            polled: false,
             then: Then::Finish,
         }),
         manner.patience,
@@ -151,6 +160,7 @@ pub(crate) fn issue(
         range,
         placement,
         spots,
+        polled,
         then,
         ..
     } = ticket.cargo();
@@ -209,16 +219,15 @@ pub(crate) fn issue(
     *placement = attempt.placement;
     spots.note_if_cheap(&runs);
     stats::count(Counter::Queued);
-    // A bio that is polled for must not be split, or it would have to wait; and there is one at most.
-    let polled = boarding.read().is_polled() && runs.len() == 1 && range.len <= window::SMALL;
-    if polled {
+    *polled = boarding.read().is_polled() && may_be_polled(&runs, range, &ready.writers, &hold);
+    if *polled {
         stats::count(Counter::Polled);
     }
     boarding.detach(inode, ready.writers);
     flight::launch(ticket, hold, |cargo, resources, submitter| {
         if let Some(pages) = cargo.read.pages() {
             let (pool, fetches, spots) = (&resources.pool, &cargo.plan.fetches, &cargo.spots);
-            let submitter = match polled {
+            let submitter = match cargo.polled {
                 true => submitter.polled_by(&cargo.read, manner.patience),
                 false => submitter,
             };
@@ -228,12 +237,32 @@ pub(crate) fn issue(
     Ok(Issued::Later)
 }
 
+/// Returns whether the bio of a window can be left to be ended by who polls for it.
+///
+/// There is to be no other, and it must not be split, or it would have to wait for a request. Who does
+/// not poll, or is stopped, must not keep others waiting: neither direct writers nor, by the hold on the
+/// devices, the replacement of one, for which all that is read or written waits.
+fn may_be_polled(
+    runs: &Runs,
+    range: &Range,
+    writers: &WriterLock<'_>,
+    hold: &DeviceHold<'_>,
+) -> bool {
+    let [run] = runs.as_slice() else {
+        return false;
+    };
+    range.len <= window::SMALL
+        && !writers.keeps_writers_away()
+        && !hold.fs().is_replacing()
+        && run.device.can_be_polled()
+}
+
 impl Cargo for InFlight {
     type Base = Resources;
 
     fn touch_down(&mut self, _resources: &Resources, status: Result) -> bool {
         if self.would_wait(status) {
-            let may = self.may_complete();
+            let may = self.plan.is_light() && self.may_complete();
             if may {
                 complete(&mut self.read, Err(EAGAIN));
             }
@@ -262,6 +291,10 @@ impl Cargo for InFlight {
     fn land(&mut self, resources: &Resources, status: Result) -> bool {
         if self.would_wait(status) {
             return self.settle(Err(Stop::Fail(EAGAIN)));
+        }
+        if self.polled && status == Err(EOPNOTSUPP) {
+            // The device cannot be polled any more. It has not been asked for anything.
+            self.then = Then::ReadAgain(Outcome::Changed);
         }
         if self.then == Then::Finish {
             match self.finish(resources, status) {
@@ -326,7 +359,7 @@ impl InFlight {
     /// Returns whether a bio that is polled for has found no request free for it, and must not wait for
     /// one: whoever polls would.
     fn would_wait(&self, status: Result) -> bool {
-        self.then == Then::Finish && status == Err(EAGAIN)
+        self.polled && self.manner.patience == Patience::Nowait && status == Err(EAGAIN)
     }
 
     /// Returns whether it may be completed where it has landed; if so it is to be completed next.

@@ -22,7 +22,10 @@ use crate::{
         self,
         Outcome, //
     },
-    error::Stop,
+    error::{
+        Reason,
+        Stop, //
+    },
     plan::Plan,
     range::Range,
     resources::Resources,
@@ -200,7 +203,8 @@ impl<'a> Start<'a> {
                 race: Some(self.race.clone()),
                 _file: self.hedge.file.again(),
             }),
-            manner.patience,
+            // Who reads on may have a flight already: none waits for another one.
+            Patience::Nowait,
         )
         .map_err(Stop::from_mapping)?;
         let mut runs = Runs::new();
@@ -264,6 +268,10 @@ pub(crate) fn read(
     };
     let first = match start.start(0, Spots::new()) {
         Err(Stop::Absent) => return again(Outcome::Failed, Spots::new()),
+        // There is no memory for asking two.
+        Err(Stop::Decline(Reason::Memory)) => {
+            return window::read(resources, inode, range, pages, manner);
+        }
         started => started?.ok_or(Stop::WouldWait)?,
     };
     if !race.bell.wait(Some(hedge.after)) {

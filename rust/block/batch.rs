@@ -150,7 +150,7 @@ impl Core {
 pub(crate) struct Submitter<'s, 'p> {
     core: &'s Core,
     /// Who may poll for a bio, and whether a bio that is polled for may wait for a request.
-    poller: Option<(&'s AsyncRead, Patience)>,
+    poller: Option<(&'p AsyncRead, Patience)>,
     /// A bio that can be used, once.
     spare: Option<&'s Cell<Option<LentBio>>>,
     _memory: PhantomData<fn(&'p ()) -> &'p ()>,
@@ -173,7 +173,7 @@ impl<'s, 'p> Submitter<'s, 'p> {
 
     /// Returns the same, for bios of a read that its issuer may poll for. If the issuer may not wait
     /// they may fail with `EAGAIN`.
-    pub(crate) fn polled_by(self, read: &'s AsyncRead, patience: Patience) -> Self {
+    pub(crate) fn polled_by(self, read: &'p AsyncRead, patience: Patience) -> Self {
         Self {
             poller: Some((read, patience)),
             ..self

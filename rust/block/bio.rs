@@ -210,7 +210,7 @@ impl<'p> ReadBio<'p> {
     /// polls must not wait, or nobody polls for what has to end first.
     ///
     /// It is to be submitted next.
-    pub(super) fn polled_by(self, read: &AsyncRead, patience: Patience) -> Self {
+    pub(super) fn polled_by(self, read: &'p AsyncRead, patience: Patience) -> Self {
         let Some(iocb) = read.to_be_polled() else {
             return self;
         };
@@ -220,9 +220,9 @@ impl<'p> ReadBio<'p> {
             Patience::Wait => 0,
         };
         // SAFETY: By the type invariants the bio is ours and not submitted. The iocb is that of a read
-        // that is not completed before the bio has ended. `iocb_bio_iopoll()` may look at the bio from
+        // that is borrowed, and so not completed, before the bio has ended. `iocb_bio_iopoll()` may look at the bio from
         // here on, in a read side of RCU: memory of a bio of our pools is that of a bio, until those
-        // that have begun before it was taken from the iocb have ended, see `forget()`.
+        // that have begun before it was taken from the iocb have ended, see `put()`.
         unsafe {
             (*bio).bi_opf |= our_bindings::REQ_POLLED | nowait;
             (*charged(bio)).poller = iocb.as_ptr();
@@ -422,10 +422,12 @@ pub(super) unsafe fn ended(bio: *mut bindings::bio, status: Result) {
             mark.fail(error);
         }
         let charge = (*charged).charge.assume_init_read();
-        match status {
+        let refused = status == Err(EAGAIN) || status == Err(EOPNOTSUPP);
+        if refused && !(*charged).poller.is_null() {
             // It has not been to the device.
-            Err(error) if error == EAGAIN => drop(charge),
-            status => charge.ended(status.is_ok()),
+            drop(charge);
+        } else {
+            charge.ended(status.is_ok());
         }
         put(charged, bio);
     }

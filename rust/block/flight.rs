@@ -86,6 +86,9 @@ pub(crate) trait Queues {
 const ROOM: usize = 1280;
 
 /// What flights are allocated from: each has a bio, the first one of its set.
+///
+/// A flight is held for longer than a bio, by who may need memory for other things before it lands. So
+/// the reserve of the pool helps if there is none for a moment; it does not promise that there will be.
 #[pin_data]
 pub(crate) struct FlightPool {
     #[pin]
@@ -96,7 +99,8 @@ impl FlightPool {
     /// Makes a pool. May sleep.
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            bios <- BioPool::with_room(ROOM),
+            // Bios without vectors of their own.
+            bios <- BioPool::with_room(ROOM, 0),
         })
     }
 }

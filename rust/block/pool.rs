@@ -34,13 +34,14 @@ unsafe impl Sync for BioPool {}
 impl BioPool {
     /// Makes a pool. May sleep.
     pub(crate) fn new() -> impl PinInit<Self, Error> {
-        Self::with_room(0)
+        Self::with_room(0, bindings::BIOSET_NEED_BVECS)
     }
 
     /// Makes a pool of bios each of which has `room` bytes of memory in front of it, and of what a bio
-    /// of ours has there: a multiple of what anything is aligned to. May sleep.
-    pub(super) fn with_room(room: usize) -> impl PinInit<Self, Error> {
-        let flags = bindings::BIOSET_NEED_BVECS | bindings::BIOSET_PERCPU_CACHE;
+    /// of ours has there: a multiple of what anything is aligned to. `flags` are some of `BIOSET_*`. May
+    /// sleep.
+    pub(super) fn with_room(room: usize, flags: u32) -> impl PinInit<Self, Error> {
+        let flags = flags | bindings::BIOSET_PERCPU_CACHE;
         // CAST: A small number.
         let front_pad = room.saturating_add(ReadBio::FRONT_PAD) as u32;
         try_pin_init!(Self {

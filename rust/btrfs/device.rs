@@ -56,7 +56,7 @@ impl<'a> DeviceHold<'a> {
     }
 
     /// Returns the filesystem.
-    pub(super) fn fs(&self) -> FsInfo<'a> {
+    pub(crate) fn fs(&self) -> FsInfo<'a> {
         self.fs
     }
 }
@@ -167,10 +167,7 @@ impl<'h> Device<'h> {
         // device is as good as any: no more than a preference is at stake.
         unsafe {
             let source = (&raw const (*fs_info).dev_replace.srcdev).read_volatile();
-            let state = (&raw const (*fs_info).dev_replace.replace_state).read_volatile();
-            let ongoing = state == u64::from(bindings::BTRFS_IOCTL_DEV_REPLACE_STATE_STARTED)
-                || state == u64::from(bindings::BTRFS_IOCTL_DEV_REPLACE_STATE_SUSPENDED);
-            ongoing
+            hold.fs().is_replacing()
                 && core::ptr::eq(source, self.device)
                 && bindings::bdio_replace_avoids_source(fs_info)
         }
@@ -198,6 +195,13 @@ impl OpenDevice {
     /// Returns the block device, for the safe abstractions.
     pub(in crate::safe) fn as_bdev(&self) -> *mut kbindings::block_device {
         self.bdev
+    }
+
+    /// Returns whether bios for it can be polled for. The answer may be wrong a moment later: then they
+    /// fail with `EOPNOTSUPP`.
+    pub(crate) fn can_be_polled(&self) -> bool {
+        // SAFETY: By the type invariants.
+        unsafe { bindings::bdio_bdev_can_poll(self.bdev) }
     }
 
     /// Returns which low bits of the address and the length of a piece of memory must be 0.

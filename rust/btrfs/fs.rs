@@ -93,6 +93,15 @@ impl FsInfo<'_> {
         bits & COPIES != 0
     }
 
+    /// Returns whether a device is being replaced, as far as is known without a lock.
+    pub(crate) fn is_replacing(self) -> bool {
+        // SAFETY: By the type invariants. The state may change meanwhile, hence volatile.
+        let state =
+            unsafe { (&raw const (*self.fs_info).dev_replace.replace_state).read_volatile() };
+        state == u64::from(bindings::BTRFS_IOCTL_DEV_REPLACE_STATE_STARTED)
+            || state == u64::from(bindings::BTRFS_IOCTL_DEV_REPLACE_STATE_SUSPENDED)
+    }
+
     /// Returns whether the copy to read is chosen by the pid of the reader: the one policy there is,
     /// unless the kernel has experimental features.
     pub(crate) fn reads_by_pid(self) -> bool {

@@ -66,6 +66,7 @@ void bdio_warn_csum(const struct btrfs_inode *inode, u64 offset, const u8 *csum,
 void bdio_bdev_get(struct block_device *bdev);
 void bdio_bdev_put(struct block_device *bdev);
 unsigned int bdio_bdev_dma_alignment(struct block_device *bdev);
+bool bdio_bdev_can_poll(struct block_device *bdev);
 dev_t bdio_bdev_number(struct block_device *bdev);
 void bdio_bio_set_dev(struct bio *bio, struct block_device *bdev);
 void bdio_bio_set_vecs(struct bio *bio, const struct bio_vec *vecs,

@@ -45,13 +45,14 @@ impl Nullb {
         Ok(disk)
     }
 
-    /// A disk of half a GiB that can be polled, which takes so many commands at
-    /// a time, and ends those that are polled for only when it is polled.
-    pub fn polled(name: &str, depth: u64) -> Result<Self> {
-        let disk = Self::make(name, &[("poll_queues", 1), ("hw_queue_depth", depth)])?;
+    /// A disk of half a GiB that takes so many commands at a time. If it has
+    /// queues for polling it ends those that are polled for only when it is
+    /// polled; if not, it cannot be.
+    pub fn polled(name: &str, depth: u64, queues: u64) -> Result<Self> {
+        let disk = Self::make(name, &[("poll_queues", queues), ("hw_queue_depth", depth)])?;
         let polls = Path::new("/sys/block").join(name).join("queue/io_poll");
         let polls = std::fs::read_to_string(&polls).with_context(|| polls.display().to_string())?;
-        ensure!(polls.trim() == "1", "{name} cannot be polled");
+        ensure!(polls.trim() == queues.to_string(), "io_poll: {polls}");
         Ok(disk)
     }
 

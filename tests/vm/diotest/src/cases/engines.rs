@@ -46,6 +46,7 @@ pub fn cases(_: &Env) -> Vec<Case> {
         cases.push(Case::new(name, move |env| deep(env, engine)));
     }
     cases.push(Case::new("polled", polled));
+    cases.push(Case::new("not_polled", not_polled));
     cases.push(Case::new("polled_writes", polled_writes));
     cases.push(Case::new("sizes", sizes));
     cases.push(Case::new("longest", longest));
@@ -189,7 +190,7 @@ fn deep(env: &Env, engine: Engine) -> Result<()> {
 /// More reads of a ring that polls than the device takes: who polls cannot wait
 /// until there is room, and asks again.
 fn polled(env: &Env) -> Result<()> {
-    let disk = Nullb::polled("polled", 4)?;
+    let disk = Nullb::polled("polled", 4, 1)?;
     let mut fs = Fs::make_on(env, &Spec::new("single", Csum::Crc32c), vec![disk.path()])?;
     let (all, moved) = many(env, &mut fs, Engine::UringPolled)?;
     if env.module {
@@ -199,6 +200,28 @@ fn polled(env: &Env) -> Result<()> {
             "{all}: {moved}"
         );
         ensure!(again > 0, "there was room for all at any time: {moved}");
+    }
+    Ok(())
+}
+
+/// A ring that polls, on a device that cannot be polled: its reads are ended as
+/// others are, at the first attempt. So are those of a file that is overwritten
+/// in place, whose direct writers they would keep waiting.
+fn not_polled(env: &Env) -> Result<()> {
+    let disk = Nullb::polled("notpolled", 64, 0)?;
+    let there = vec![disk.path()];
+    let mut fs = Fs::make_on(env, &Spec::new("single", Csum::Crc32c), there)?;
+    not_one_polled(env, &mut fs)?;
+    drop(fs);
+    let mut fs = Fs::make(env, &Spec::new("single", Csum::NoCow))?;
+    not_one_polled(env, &mut fs)
+}
+
+fn not_one_polled(env: &Env, fs: &mut Fs) -> Result<()> {
+    let (all, moved) = many(env, fs, Engine::UringPolled)?;
+    if env.module {
+        let good = moved.get("reads") == all && moved.get("polled") == 0;
+        ensure!(good, "{all} reads: {moved}");
     }
     Ok(())
 }
