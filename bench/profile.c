@@ -8,9 +8,6 @@
  * Counting begins and ends, in turns, when the function at ADDRESS is called;
  * each time it ends, PREFIX.1, PREFIX.2 ... gets lines of an address and how
  * many instructions were executed in the block that begins there.
- *
- * Distributions do not package the header of this interface, so what is used of
- * it is declared here: https://www.qemu.org/docs/master/devel/tcg-plugins.html
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -18,20 +15,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "profile.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
-struct qemu_plugin_tb;
-struct qemu_info_t;
-
 /* The version of the interface: what is used has been in it from the first to this. */
 EXPORT int qemu_plugin_version = PLUGIN_VERSION;
-
-void qemu_plugin_register_vcpu_tb_trans_cb(uint64_t id, void (*translated)(uint64_t id, struct qemu_plugin_tb *tb));
-void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *tb, void (*executed)(unsigned int cpu, void *data),
-					  int flags, void *data);
-size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
-uint64_t qemu_plugin_tb_vaddr(const struct qemu_plugin_tb *tb);
 
 /* Instructions that begin at an address and are executed one after the other. */
 struct block {
