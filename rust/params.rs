@@ -19,6 +19,12 @@ pub(crate) fn slow_copy_ms() -> u32 {
     unsafe { (&raw const bindings::bdio_slow_copy_ms).read_volatile() }
 }
 
+/// Returns whether devices may be polled for reads of rings that poll. Any context.
+pub(crate) fn iopoll() -> bool {
+    // SAFETY: As above.
+    unsafe { (&raw const bindings::bdio_iopoll).read_volatile() }
+}
+
 /// Returns the policy as of now. Any context.
 pub(crate) fn read_policy() -> ReadPolicy {
     // SAFETY: As above.

@@ -54,6 +54,7 @@ use crate::{
         },
         decode::MAX_EXTENT,
         drain::Drain,
+        params,
         patience::Patience,
         read::{
             AsyncRead,
@@ -239,9 +240,12 @@ pub(crate) fn issue(
 
 /// Returns whether the bio of a window can be left to be ended by who polls for it.
 ///
-/// There is to be no other, and it must not be split, or it would have to wait for a request. Who does
-/// not poll, or is stopped, must not keep others waiting: neither direct writers nor, by the hold on the
-/// devices, the replacement of one, for which all that is read or written waits.
+/// There is to be no other, and it must not be split, or it would have to wait for a request.
+///
+/// Who does not poll, or is stopped, must not keep others waiting: not direct writers, and not, by the
+/// hold on the devices, the end of the replacement of one, for which all that is read or written waits.
+/// What is in flight when that begins has the time it takes to be polled for; if it is not even then,
+/// all waits. So nothing is polled for unless somebody who may decide that has said so.
 fn may_be_polled(
     runs: &Runs,
     range: &Range,
@@ -251,7 +255,8 @@ fn may_be_polled(
     let [run] = runs.as_slice() else {
         return false;
     };
-    range.len <= window::SMALL
+    params::iopoll()
+        && range.len <= window::SMALL
         && !writers.keeps_writers_away()
         && !hold.fs().is_replacing()
         && run.device.can_be_polled()

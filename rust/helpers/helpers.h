@@ -78,6 +78,7 @@ unsigned short bdio_merge_vecs(struct bio_vec *vecs, unsigned short nr);
 #define BDIO_POLICY_FS		1
 extern unsigned int bdio_read_policy;
 extern unsigned int bdio_slow_copy_ms;
+extern bool bdio_iopoll;
 
 /* counters.c */
 #define BDIO_COUNTERS	64

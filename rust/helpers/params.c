@@ -40,3 +40,8 @@ unsigned int bdio_slow_copy_ms;
 
 module_param_named(slow_copy_ms, bdio_slow_copy_ms, uint, 0644);
 MODULE_PARM_DESC(slow_copy_ms, "After how many milliseconds to ask another copy, too; 0 (default) for never");
+
+bool bdio_iopoll;
+
+module_param_named(iopoll, bdio_iopoll, bool, 0644);
+MODULE_PARM_DESC(iopoll, "Whether rings of io_uring that poll may poll devices; off by default");

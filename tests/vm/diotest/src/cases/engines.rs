@@ -12,7 +12,7 @@ use crate::fs::{self, Csum, Fs, Spec};
 use crate::kinds;
 use crate::mirrors::{Placed, as_reader_of};
 use crate::model::{self, Model};
-use crate::module::Policy;
+use crate::module::{Parameter, Policy};
 use crate::nullb::Nullb;
 use crate::pagecache;
 use crate::read::{Request, Via};
@@ -214,6 +214,11 @@ fn not_polled(env: &Env) -> Result<()> {
     not_one_polled(env, &mut fs)?;
     drop(fs);
     let mut fs = Fs::make(env, &Spec::new("single", Csum::NoCow))?;
+    not_one_polled(env, &mut fs)?;
+    drop(fs);
+    // Nor is any, as long as nobody has allowed it.
+    let _off = Parameter::set(env, "iopoll", "0")?;
+    let mut fs = Fs::make(env, &Spec::new("single", Csum::Crc32c))?;
     not_one_polled(env, &mut fs)
 }
 
