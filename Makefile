@@ -58,7 +58,7 @@ fstests:	## run tests of the xfstests in FSTESTS=DIR (TESTS='-g aio', BASELINE=1
 profile: modules	## where the instructions of a 4 KiB read go, function by function
 	@scripts/profile
 
-bench: modules	## measure side by side with btrfs, the device and XFS (an hour; QUICK=1: minutes)
+bench: modules	## measure side by side with btrfs, the device and XFS (hours; QUICK=1: minutes)
 	@scripts/bench
 
 insns: modules	## instructions per read, side by side with btrfs and the device
