@@ -456,11 +456,7 @@ fn loop_device(env: &Env) -> Result<()> {
         });
     }
     for request in requests {
-        let mut request = request.any_via(&mut rng);
-        if request.via == Via::Async(Engine::UringPolled) {
-            // A loop device cannot be polled.
-            request = request.via(Via::Async(Engine::Uring));
-        }
+        let request = request.any_via_but_polled(&mut rng);
         let outcome = request.perform(&direct)?;
         let start = file.data.len().min(request.offset as usize);
         let want = &file.data[start..file.data.len().min(start + request.total())];
