@@ -220,9 +220,9 @@ impl<'p> ReadBio<'p> {
             Patience::Wait => 0,
         };
         // SAFETY: By the type invariants the bio is ours and not submitted. The iocb is that of a read
-        // that is borrowed, and so not completed, before the bio has ended. `iocb_bio_iopoll()` may look at the bio from
-        // here on, in a read side of RCU: memory of a bio of our pools is that of a bio, until those
-        // that have begun before it was taken from the iocb have ended, see `put()`.
+        // that is borrowed, and so not completed, before the bio has ended. `iocb_bio_iopoll()` may look
+        // at the bio from here on, in a read side of RCU: memory of a bio of our pools is that of a bio,
+        // until those that have begun before it was taken from the iocb have ended, see `put()`.
         unsafe {
             (*bio).bi_opf |= our_bindings::REQ_POLLED | nowait;
             (*charged(bio)).poller = iocb.as_ptr();

@@ -91,9 +91,10 @@ impl Wanted {
 
     /// The same, or a part of it, in any way.
     fn any_way(mut self, rng: &mut SmallRng) -> Self {
-        self.how = match rng.random_range(0..8) {
-            i @ 0..5 => How::Engine(Engine::ALL[i]),
-            5 => How::Nowait,
+        const ENGINES: usize = Engine::ALL.len();
+        self.how = match rng.random_range(0..ENGINES + 3) {
+            i @ 0..ENGINES => How::Engine(Engine::ALL[i]),
+            ENGINES => How::Nowait,
             _ => How::Waits,
         };
         if rng.random_range(0..2) == 0 {

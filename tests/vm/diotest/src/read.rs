@@ -119,8 +119,9 @@ impl Request {
             1 => Via::Pread,
             _ => Via::Preadv,
         };
-        let via = match rng.random_range(0..7) {
-            i @ 0..5 => Via::Async(Engine::ALL[i]),
+        const ENGINES: usize = Engine::ALL.len();
+        let via = match rng.random_range(0..ENGINES + 2) {
+            i @ 0..ENGINES => Via::Async(Engine::ALL[i]),
             _ => synchronous,
         };
         self.via(via)
