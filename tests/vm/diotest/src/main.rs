@@ -30,6 +30,7 @@ mod module;
 mod nullb;
 mod packed;
 mod pagecache;
+mod presence;
 mod race;
 mod read;
 mod shrink;

@@ -26,6 +26,26 @@ pub fn unload() -> Result<()> {
     Ok(())
 }
 
+/// Unloads it, however often it has to be asked: one that somebody is inside of may
+/// say so.
+pub fn unload_in_time() -> Result<()> {
+    for _ in 0..1000 {
+        match unload() {
+            Err(e) if is_busy(&e) => std::thread::sleep(Duration::from_millis(10)),
+            other => return other,
+        }
+    }
+    unload().context("busy for 10 s")
+}
+
+/// Whether unloading failed as somebody was inside of it.
+pub fn is_busy(error: &anyhow::Error) -> bool {
+    let errno = error
+        .downcast_ref::<std::io::Error>()
+        .and_then(|e| e.raw_os_error());
+    errno == Some(libc::EAGAIN)
+}
+
 /// Loads it.
 pub fn load(env: &Env) -> Result<()> {
     load_with(env, "")

@@ -17,6 +17,7 @@ use crate::buffer::{BLOCK, Region};
 use crate::env::Env;
 use crate::fs::Fs;
 use crate::model;
+use crate::presence::Presence;
 use crate::stats::Stats;
 use crate::sys;
 use anyhow::{Result, bail, ensure};
@@ -56,6 +57,8 @@ pub struct Arena {
     /// Somebody brings pages into the cache: direct writes then write through it.
     pub cached: bool,
     pub readers: u64,
+    /// Of the module.
+    pub presence: Presence,
 }
 
 /// How a racing reader reads.
@@ -142,6 +145,7 @@ impl Arena {
             every_way: false,
             cached: true,
             readers: 2,
+            presence: Presence::default(),
             path,
         };
         let file = File::create_new(&arena.path)?;
@@ -477,10 +481,12 @@ fn reader(arena: &Arena, mut rng: SmallRng, stop: &AtomicBool) -> Result<Tally> 
         if arena.every_way && !cached {
             wanted = wanted.any_way(&mut rng);
         }
+        let turn = arena.presence.turn();
         match arena.read(file, &mut region, &wanted) {
             Ok(unclean) if !cached => {
                 tally.reads += 1;
-                if let Some(why) = unclean {
+                // Without the module the page cache may have served it.
+                if let Some(why) = unclean.filter(|_| arena.presence.ever_since(turn)) {
                     tally.unclean += 1;
                     eprintln!("# unclean: {why}");
                 }
@@ -507,7 +513,7 @@ pub fn run(
     let before = env.module.then(Stats::read).transpose()?;
     let unclean = run_uncounted(env, arena, seconds, change)?;
     if let Some(before) = before {
-        let moved = Stats::read()?.since(&before);
+        let moved = arena.presence.moved(&before)?;
         eprintln!("# {}: {moved}", env.case);
         ensure!(
             moved.get("reads") > 0,

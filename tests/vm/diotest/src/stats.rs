@@ -105,6 +105,14 @@ impl Stats {
         Self(moved.collect())
     }
 
+    /// What moved here and there.
+    pub fn and(mut self, other: &Self) -> Self {
+        for (name, value) in &other.0 {
+            *self.0.entry(name.clone()).or_default() += value;
+        }
+        self
+    }
+
     /// The reasons for which reads were declined, without their prefix.
     pub fn reasons(&self) -> Vec<&str> {
         let reasons = self.0.iter().filter(|(_, value)| **value > 0);

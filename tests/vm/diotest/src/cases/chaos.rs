@@ -30,10 +30,19 @@ const ZERO: i32 = libc::FALLOC_FL_ZERO_RANGE;
 
 pub fn cases(_: &Env) -> Vec<Case> {
     vec![
-        Case::new("writers", |env| chaos(env, false)),
-        // Whose stores nothing orders: of torn blocks nobody can be blamed.
-        Case::new("writers_and_mmap", |env| chaos(env, true)),
+        Case::new("writers", |env| run(env, Kind::Writers)),
+        Case::new("writers_and_mmap", |env| run(env, Kind::Mmap)),
     ]
+}
+
+/// What happens besides.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Writers,
+    /// Stores, which nothing orders: of torn blocks nobody can be blamed.
+    Mmap,
+    /// The module comes and goes.
+    Reload,
 }
 
 /// Who changes the file, one change at a time: every block has one history.
@@ -176,7 +185,9 @@ impl Upkeep<'_> {
     }
 }
 
-fn chaos(env: &Env, mmap: bool) -> Result<()> {
+/// Everything at once, for a while.
+pub fn run(env: &Env, kind: Kind) -> Result<()> {
+    let mmap = kind == Kind::Mmap;
     let mut devices = env.take(5)?.to_vec();
     let spare = devices.remove(4);
     let spec = packed::spec("raid1", Csum::Crc32c, "zstd");
@@ -208,9 +219,20 @@ fn chaos(env: &Env, mmap: bool) -> Result<()> {
         spare,
     };
     let result = std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let upkeep = scope.spawn(|| {
             let mut rng = env.rng(400);
-            while !stop.load(SeqCst) {
+            for turn in 0.. {
+                if stop.load(SeqCst) {
+                    break;
+                }
+                if kind == Kind::Reload && turn % 3 == 0 {
+                    // Whatever is going on, it goes and comes back.
+                    if let Err(error) = arena.presence.reload(env) {
+                        stop.store(true, SeqCst);
+                        return Err(error);
+                    }
+                    continue;
+                }
                 done.fetch_add(1, SeqCst);
                 // There may be no room for a profile right now.
                 if let Err(error) = upkeep.something(&mut rng) {
@@ -218,13 +240,22 @@ fn chaos(env: &Env, mmap: bool) -> Result<()> {
                     eprintln!("# {}: {error:#}", env.case);
                 }
             }
+            Ok(())
         });
-        let result = race::run(env, &arena, SECONDS, |_, rng| writer.change(rng));
+        let result = race::run(env, &arena, SECONDS, |_, rng| {
+            anyhow::ensure!(!stop.load(SeqCst), "the module is not there");
+            writer.change(rng)
+        });
         stop.store(true, SeqCst);
+        upkeep.join().expect("upkeep that does not panic")?;
         result
     });
     let (done, failed) = (done.into_inner(), failed.into_inner());
-    eprintln!("# {}: moved about {done} times, {failed} in vain", env.case);
+    let reloaded = arena.presence.times();
+    eprintln!(
+        "# {}: moved about {done} times, {failed} in vain; {reloaded} times without the module",
+        env.case
+    );
     drop(writer);
     let devices = upkeep.devices;
     fs.devices = devices;

@@ -5,7 +5,6 @@
 //! sync between. One that goes wrong is told as briefly as it can be.
 
 use super::Case;
-use super::unload;
 use crate::buffer::{BLOCK, Region};
 use crate::env::Env;
 use crate::fs::{self, Csum, Fs, Spec};
@@ -223,7 +222,7 @@ impl Pair {
             Op::Remount => fs.remount(),
             Op::Reload => match env.module {
                 true => {
-                    unload::retried(module::unload)?;
+                    module::unload_in_time()?;
                     module::load(env)
                 }
                 false => Ok(()),

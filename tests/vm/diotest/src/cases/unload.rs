@@ -3,6 +3,7 @@
 //! The module comes and goes under load: no reader notices, nothing is left.
 
 use super::Case;
+use super::chaos::{self, Kind};
 use crate::aio::Engine;
 use crate::device::Mapped;
 use crate::env::{Env, skip};
@@ -29,12 +30,16 @@ pub fn cases(_: &Env) -> Vec<Case> {
         Case::new("every_way", every_way),
         Case::new("flooded", flooded),
         Case::new("fio", fio),
+        Case::new("chaos", |env| {
+            able(env)?;
+            chaos::run(env, Kind::Reload)
+        }),
     ]
 }
 
 /// Unloads, waits, loads, and waits until something is served again.
 fn cycle(env: &Env) -> Result<()> {
-    retried(module::unload)?;
+    module::unload_in_time()?;
     std::thread::sleep(Duration::from_millis(20));
     module::load(env)?;
     let deadline = Instant::now() + Duration::from_secs(30);
@@ -43,24 +48,6 @@ fn cycle(env: &Env) -> Result<()> {
         std::thread::sleep(Duration::from_millis(5));
     }
     Ok(())
-}
-
-/// rmmod(8) of a module somebody is inside of may say so.
-pub fn retried(mut f: impl FnMut() -> Result<()>) -> Result<()> {
-    for _ in 0..1000 {
-        match f() {
-            Err(e) if is_busy(&e) => std::thread::sleep(Duration::from_millis(10)),
-            other => return other,
-        }
-    }
-    f().context("busy for 10 s")
-}
-
-fn is_busy(error: &anyhow::Error) -> bool {
-    let errno = error
-        .downcast_ref::<std::io::Error>()
-        .and_then(|e| e.raw_os_error());
-    errno == Some(libc::EAGAIN)
 }
 
 fn able(env: &Env) -> Result<()> {
@@ -90,7 +77,7 @@ fn open_stats(env: &Env) -> Result<()> {
     able(env)?;
     let file = File::open(stats::PATH)?;
     match module::unload() {
-        Err(e) if is_busy(&e) => {}
+        Err(e) if module::is_busy(&e) => {}
         Ok(()) => {
             drop(file);
             module::load(env)?;
@@ -99,7 +86,7 @@ fn open_stats(env: &Env) -> Result<()> {
         Err(e) => return Err(e),
     }
     drop(file);
-    retried(module::unload)?;
+    module::unload_in_time()?;
     module::load(env)
 }
 
@@ -155,7 +142,7 @@ fn in_flight(env: &Env) -> Result<()> {
         reads.more()?;
         let moved = Stats::read()?.since(&before);
         let busy = module::unload();
-        let refused = matches!(&busy, Err(e) if is_busy(e));
+        let refused = matches!(&busy, Err(e) if module::is_busy(e));
         if !refused {
             busy?;
         }
@@ -164,7 +151,7 @@ fn in_flight(env: &Env) -> Result<()> {
             reads.all(&file.data)?;
         }
         if refused {
-            retried(module::unload)?;
+            module::unload_in_time()?;
         }
         reads.all(&file.data)?;
         drop(reads);
@@ -203,7 +190,7 @@ fn flooded(env: &Env) -> Result<()> {
         cycle(env)?;
         for flood in floods {
             flood.kill()?;
-            retried(module::unload)?;
+            module::unload_in_time()?;
             module::load(env)?;
         }
     }
@@ -246,7 +233,7 @@ fn fio(env: &Env) -> Result<()> {
             break Ok(status);
         }
         // Something is served again, unless fio is just about to end.
-        retried(module::unload)?;
+        module::unload_in_time()?;
         std::thread::sleep(Duration::from_millis(20));
         if let Err(error) = module::load(env) {
             break Err(error);

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The module comes and goes while others read: which of their reads it can have
+//! served, and what it had counted before it went.
+
+use crate::env::Env;
+use crate::module;
+use crate::stats::Stats;
+use anyhow::Result;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
+
+/// Whether there is a module, as far as those who read can tell.
+#[derive(Default)]
+pub struct Presence {
+    /// Odd while it is about to go, away, or about to be back.
+    turn: AtomicU64,
+    /// What it had counted each time.
+    counted: Mutex<Vec<Stats>>,
+}
+
+impl Presence {
+    /// To be asked before a read, for [`Self::ever_since`].
+    pub fn turn(&self) -> u64 {
+        self.turn.load(SeqCst)
+    }
+
+    /// Whether the module has been there all the time since then.
+    pub fn ever_since(&self, turn: u64) -> bool {
+        turn % 2 == 0 && self.turn() == turn
+    }
+
+    /// Unloads it, waits, and loads it again. If that fails it is not there any more.
+    pub fn reload(&self, env: &Env) -> Result<()> {
+        // Nobody looks for its counters meanwhile.
+        let mut counted = self.counted.lock().expect("not poisoned");
+        // In this order: whatever ended while it was there has been counted.
+        self.turn.fetch_add(1, SeqCst);
+        counted.push(Stats::read()?);
+        module::unload_in_time()?;
+        std::thread::sleep(Duration::from_millis(50));
+        module::load(env)?;
+        module::allow_polling()?;
+        self.turn.fetch_add(1, SeqCst);
+        Ok(())
+    }
+
+    /// What moved since `before`, and since each time it came.
+    pub fn moved(&self, before: &Stats) -> Result<Stats> {
+        let counted = self.counted.lock().expect("not poisoned");
+        let now = Stats::read()?;
+        let Some((first, rest)) = counted.split_first() else {
+            return Ok(now.since(before));
+        };
+        let moved = first.since(before);
+        Ok(rest.iter().chain([&now]).fold(moved, |all, s| all.and(s)))
+    }
+
+    /// How many times it went.
+    pub fn times(&self) -> usize {
+        self.counted.lock().expect("not poisoned").len()
+    }
+}
