@@ -56,6 +56,11 @@ struct Helper {
     job: *const Job<'static>,
 }
 
+/// Returns whether there is no other CPU that could help.
+pub(crate) fn is_alone() -> bool {
+    nr_cpu_ids() == 1
+}
+
 /// Calls `f` with each number below `count`, once, in no particular order; by this task and, if
 /// there are other CPUs, by workers of `queue`. All calls have returned when this does.
 ///

@@ -19,12 +19,13 @@
 //! | [`extents`]        | which extents the window has, under the lock of its range               |
 //! | [`plan`]           | [`range`] of the file -> [`segment`]s, by kind of extent                |
 //! | [`fetch`]          | what is read from devices, into what memory; [`budget`] of ours         |
-//! | [`checksum`]       | expected values looked up; computed and compared when data has arrived  |
+//! | [`checksum`]       | expected values looked up                                               |
 //! | [`checksum_cache`] | expected values that have been looked up, in a [`checksum_group`] each  |
 //! | [`stripe`]         | logical address -> stripe of a chunk, and [`mirror`]: which copy        |
 //! | [`route`]          | fetches -> [`run`]s: what is read of a device in one go                 |
 //! | [`bio`]            | runs -> bios, submitted together                                        |
 //! | [`completion`]     | what makes data that has arrived the right data                         |
+//! | [`verify`]         | checksums computed and compared                                         |
 //! | [`recovery`]       | what one copy cannot supply is read from another, or rebuilt            |
 //! | [`repair`]         | bad copies are written anew                                             |
 //! | [`delivery`]       | what we write to the caller: [`hole`], [`inline`], [`compressed`]       |
@@ -97,6 +98,7 @@ mod run;
 mod segment;
 mod stats;
 mod stripe;
+mod verify;
 mod window;
 
 #[cfg(CONFIG_KUNIT = "y")]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Checksums: what they should be, and whether they are.
+//! Checksums: what they must be.
 
 use crate::{
     checksum_cache::{
@@ -16,10 +16,6 @@ use crate::{
         Reason,
         Stop, //
     },
-    fetch::{
-        Fetches,
-        Memory, //
-    },
     few::Few,
     safe::{
         btrfs::{
@@ -28,20 +24,18 @@ use crate::{
             fs::FsInfo,
             glance::Glance, //
         },
-        hash::{
-            Algorithm,
-            Digest, //
-        },
-        patience::Patience,
-        user_pages::UserPages,
-        vecs::Cursor, //
+        hash::Algorithm,
+        patience::Patience, //
     },
     stats::{
         self,
         Counter, //
     },
 };
-use core::ops::Range;
+use core::{
+    ops::Range,
+    slice::ChunksExact, //
+};
 use kernel::{
     alloc::Flags,
     prelude::*, //
@@ -328,6 +322,27 @@ impl Expected {
         self.digests.as_slice().len()
     }
 
+    /// Returns the algorithm.
+    pub(crate) fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// Returns the size of a block in bytes.
+    pub(crate) fn block(&self) -> usize {
+        self.block
+    }
+
+    /// Returns how many whole blocks there are in `len` bytes.
+    pub(crate) fn blocks_in(&self, len: usize) -> usize {
+        len.checked_shr(self.block.trailing_zeros()).unwrap_or(0)
+    }
+
+    /// Returns the digest of each block.
+    pub(crate) fn each(&self) -> ChunksExact<'_, u8> {
+        let size = self.algorithm.digest_size();
+        self.digests.as_slice().chunks_exact(size)
+    }
+
     /// Returns the digests from a place on.
     pub(crate) fn digests(&self, range: Range<usize>) -> &[u8] {
         self.digests.as_slice().get(range).unwrap_or(&[])
@@ -341,63 +356,5 @@ impl Expected {
     /// Returns whether digests are computed fast enough for it to be done in an interrupt.
     pub(crate) fn is_fast(&self) -> bool {
         matches!(self.algorithm, Algorithm::Crc32c | Algorithm::Xxhash64)
-    }
-
-    /// Returns the digest that the block in `memory` has, and the one it must have, as block number
-    /// `nr` of all that are fetched; and whether these are the same. `None` if there is no such block.
-    ///
-    /// `scratch` is a block of memory.
-    pub(crate) fn compare<'e>(
-        &'e self,
-        fetches: &Fetches,
-        pages: &UserPages<'_>,
-        memory: Memory,
-        nr: usize,
-        scratch: &mut [u8],
-    ) -> Option<(Digest, &'e [u8], bool)> {
-        let size = self.algorithm.digest_size();
-        let expected = self.digests.as_slice().chunks_exact(size).nth(nr)?;
-        let vecs = fetches.vecs(memory, pages)?;
-        let mut cursor = Cursor::default();
-        let (Memory::Caller { at } | Memory::Private { at, .. }) = memory;
-        vecs.seek(&mut cursor, at);
-        let digest = vecs.hash(&mut cursor, self.block, self.algorithm, scratch)?;
-        Some((digest, expected, self.algorithm.matches(&digest, expected)))
-    }
-
-    /// Returns the number of blocks that do not have the checksum they must have. Any context.
-    ///
-    /// `scratch` is a block of memory, or empty if no block is in pieces.
-    pub(crate) fn mismatches(
-        &self,
-        fetches: &Fetches,
-        pages: &UserPages<'_>,
-        scratch: &mut [u8],
-    ) -> u64 {
-        let size = self.algorithm.digest_size();
-        let mut digests = self.digests.as_slice().chunks_exact(size);
-        let mut bad = 0u64;
-        let mut callers = Cursor::default();
-        for fetch in fetches.list() {
-            let mut private = Cursor::default();
-            let cursor = match fetch.memory {
-                Memory::Caller { .. } => &mut callers,
-                Memory::Private { .. } => &mut private,
-            };
-            let bits = self.block.trailing_zeros();
-            let count = fetch.len.checked_shr(bits).unwrap_or(0);
-            let wrong = match fetches.vecs(fetch.memory, pages) {
-                Some(vecs) => {
-                    let (Memory::Caller { at } | Memory::Private { at, .. }) = fetch.memory;
-                    vecs.seek(cursor, at);
-                    let (block, alg) = (self.block, self.algorithm);
-                    vecs.mismatches(cursor, block, count, alg, &mut digests, scratch)
-                }
-                // CAST: Widening.
-                None => digests.by_ref().take(count).count().max(count) as u64,
-            };
-            bad = bad.saturating_add(wrong);
-        }
-        bad
     }
 }

@@ -15,6 +15,7 @@ use crate::{
         self,
         Counter, //
     },
+    verify,
     window::Placement, //
 };
 use kernel::prelude::*;
@@ -34,17 +35,14 @@ pub(crate) enum Outcome {
     Misfit,
 }
 
-/// Returns how many blocks do not have their checksum.
-fn mismatches(plan: &mut Plan, pages: &UserPages<'_>) -> u64 {
-    match &plan.fetches.expected {
-        Some(expected) => expected.mismatches(&plan.fetches, pages, plan.deliveries.scratch()),
-        None => 0,
-    }
-}
-
 /// Returns whether data that has arrived in the caller's memory is right. Any context.
 pub(crate) fn is_right(plan: &mut Plan, pages: &UserPages<'_>) -> bool {
-    mismatches(plan, pages) == 0 && plan.is_current()
+    let scratch = plan.deliveries.scratch();
+    let wrong = match &plan.fetches.expected {
+        Some(expected) => verify::mismatches(expected, &plan.fetches, pages, scratch),
+        None => 0,
+    };
+    wrong == 0 && plan.is_current()
 }
 
 /// Decides on the data of a window, all of whose bios have ended with `status`, and delivers what
@@ -68,7 +66,15 @@ pub(crate) fn finish(
             return Ok(Outcome::Failed);
         }
     }
-    if mismatches(plan, pages) > 0 {
+    let scratch = plan.deliveries.scratch();
+    let wrong = match &plan.fetches.expected {
+        Some(expected) => {
+            let helpers = &resources.helpers;
+            verify::mismatches_with_help(helpers, expected, &plan.fetches, pages, scratch)
+        }
+        None => 0,
+    };
+    if wrong > 0 {
         return Ok(match placement {
             Placement::Direct => Outcome::Mismatch,
             Placement::Private => Outcome::Failed,

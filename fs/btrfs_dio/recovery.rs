@@ -286,7 +286,7 @@ impl<'a> Reader<'a> {
         let Some(expected) = &fetches.expected else {
             return State::Good;
         };
-        match expected.compare(fetches, self.pages, memory, nr, scratch) {
+        match verify::compare(expected, fetches, self.pages, memory, nr, scratch) {
             Some((_, _, true)) => State::Good,
             _ => State::Mismatch,
         }
@@ -349,9 +349,14 @@ impl<'a> Reader<'a> {
         for block in blocks.iter_mut().filter(|block| block.is_pending()) {
             // Takes a while, so not while RCU is kept waiting.
             let compared = match (block.state, &fetches.expected) {
-                (State::Mismatch, Some(expected)) => {
-                    expected.compare(fetches, self.pages, block.memory, block.nr, scratch)
-                }
+                (State::Mismatch, Some(expected)) => verify::compare(
+                    expected,
+                    fetches,
+                    self.pages,
+                    block.memory,
+                    block.nr,
+                    scratch,
+                ),
                 _ => None,
             };
             let watch = Watch::new();

@@ -32,7 +32,7 @@ pub(crate) struct Resources {
     pub(crate) queue: Queue,
     /// Where those are brought to their end that btrfs reads on.
     pub(crate) further: Queue,
-    /// Where extents are decompressed by more than one CPU.
+    /// Where other CPUs help to verify, and to decompress.
     pub(crate) helpers: Queue,
     /// The bios of all reads.
     #[pin]
@@ -57,7 +57,7 @@ impl Resources {
         try_pin_init!(Self {
             queue: Queue::new(c"btrfs_dio")?,
             further: Queue::new(c"btrfs_dio_further")?,
-            helpers: Queue::unbound(c"btrfs_dio_decode")?,
+            helpers: Queue::unbound(c"btrfs_dio_help")?,
             pool <- BioPool::new(),
             flights <- FlightPool::new(),
             decoders <- Decoders::new(),

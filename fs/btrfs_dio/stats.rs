@@ -79,6 +79,8 @@ pub(crate) enum Counter {
     ChecksumMisses,
     /// Windows whose checksums were looked up while their data was on its way.
     ChecksumsLate,
+    /// Windows whose checksums several CPUs computed.
+    ChecksumsShared,
     /// Windows that were planned without locking them.
     Unlocked,
     /// Reads left to btrfs, for this reason.
@@ -86,7 +88,7 @@ pub(crate) enum Counter {
 }
 
 /// All counters, in the order they are shown in; the position of each is its number.
-const COUNTERS: [(Counter, &str); 38] = [
+const COUNTERS: [(Counter, &str); 39] = [
     (Counter::Reads, "reads"),
     (Counter::Bytes, "bytes"),
     (Counter::Queued, "queued"),
@@ -114,6 +116,7 @@ const COUNTERS: [(Counter, &str); 38] = [
     (Counter::ChecksumHits, "csum_cache_hits"),
     (Counter::ChecksumMisses, "csum_cache_misses"),
     (Counter::ChecksumsLate, "csum_late"),
+    (Counter::ChecksumsShared, "csum_shared"),
     (Counter::Unlocked, "unlocked"),
     (Counter::Declined(Reason::Unaligned), "declined_unaligned"),
     (Counter::Declined(Reason::Verity), "declined_verity"),
@@ -128,7 +131,7 @@ const COUNTERS: [(Counter, &str); 38] = [
 ];
 
 /// The number of the first counter of reads left to btrfs.
-const FIRST_DECLINED: u32 = 28;
+const FIRST_DECLINED: u32 = 29;
 
 const _: () = assert!(COUNTERS.len() <= counters::COUNT as usize);
 
@@ -163,7 +166,8 @@ impl Counter {
             Self::ChecksumHits => 24,
             Self::ChecksumMisses => 25,
             Self::ChecksumsLate => 26,
-            Self::Unlocked => 27,
+            Self::ChecksumsShared => 27,
+            Self::Unlocked => 28,
             // CAST: The position of the variant, declared in the order of the table.
             Self::Declined(reason) => FIRST_DECLINED + reason as u32,
         }

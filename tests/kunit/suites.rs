@@ -13,3 +13,4 @@ mod range;
 mod request;
 mod stats;
 mod stripe;
+mod verify;

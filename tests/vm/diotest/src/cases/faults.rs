@@ -40,6 +40,10 @@ pub fn cases(_: &Env) -> Vec<Case> {
         let spec = Spec::new(profile, csum);
         cases.push(Case::new(name, move |env| corrupt_copy(env, &spec)));
     }
+    for csum in [Csum::Crc32c, Csum::Sha256, Csum::Blake2] {
+        let name = format!("shared-{}", csum.name());
+        cases.push(Case::new(name, move |env| shared(env, csum)));
+    }
     for profile in ["single", "raid1", "dup", "raid1c4", "raid10", "raid0"] {
         let name = format!("hopeless-{profile}");
         cases.push(Case::new(name, move |env| hopeless(env, profile)));
@@ -189,6 +193,45 @@ fn noticed(subject: &Subject<'_>, hit: bool, counter: &str) -> Result<()> {
     let met = [counter, "recovered"].map(|name| moved.get(name) > 0);
     ensure!(met == [hit; 2], "{at}: meets damage: {hit}; {moved}");
     ensure!(moved.get("lost") == 0, "{at}: {moved}");
+    Ok(())
+}
+
+/// Windows that several CPUs verify, a part each: a bad block is noticed wherever it is.
+fn shared(env: &Env, csum: Csum) -> Result<()> {
+    let _policy = Policy::fs(env)?;
+    let mut fs = Fs::make(env, &Spec::new("raid1", csum))?;
+    let mut file = Model::create(fs.path("file"))?;
+    file.write_random(&mut env.rng(0), 0, 5 << 20)?;
+    file.sync()?;
+    let placed = Placed::find(&fs, &file)?;
+    let last = placed.blocks.len() - 1;
+    // At the ends of parts and windows, and in the midst of them.
+    let bad = [0, 15, 64, 511, 512, 700, 1023, 1024, last];
+    // Waited for it is two windows; otherwise one, of which a worker makes the best.
+    for via in [Via::Pread, Via::Async(Engine::Libaio)] {
+        for block in bad {
+            placed.spoil(&mut fs, &file, block..block + 1, 0)?;
+        }
+        let subject = Subject::open(env, &file)?;
+        let request = Request::pread(0, file.data.len()).via(via);
+        as_reader_of(2, 0, || {
+            let (outcome, moved) = subject.observe(&request)?;
+            let verdict = outcome.verify(&request, subject.wanted(&request), false);
+            subject.judge(&request, verdict)?;
+            let Some(moved) = moved else { return Ok(()) };
+            let good = moved.get("reads") == 1
+                && moved.get("declined") == 0
+                && moved.get("csum_shared") > 0
+                && moved.get("recovered") == bad.len() as u64;
+            ensure!(good, "{}: {moved}", subject.at(&request));
+            Ok(())
+        })?;
+        drop(subject);
+        for block in bad {
+            let sound = placed.sound(&fs, &file, block..block + 1, 0)?;
+            ensure!(sound || !env.module, "block {block} was not repaired");
+        }
+    }
     Ok(())
 }
 
