@@ -116,8 +116,9 @@ impl<'a> DirectRead<'a> {
 
     /// Returns whether the caller waits for the result of `read_iter`.
     pub(crate) fn is_sync(&self) -> bool {
-        // SAFETY: By the type invariants the iocb is valid.
-        unsafe { bindings::bdio_is_sync_kiocb(self.iocb.as_ptr()) }
+        // As `is_sync_kiocb()`, include/linux/fs.h.
+        // SAFETY: By the type invariants the iocb is valid. What completes it is plain data.
+        unsafe { (*self.iocb.as_ptr()).ki_complete.is_none() }
     }
 
     /// Returns whether the read may not wait.
@@ -154,18 +155,18 @@ impl<'a> DirectRead<'a> {
         unsafe { kbindings::iov_iter_alignment(self.iter.as_ptr()) }
     }
 
+    /// Returns which kind of iterator there is.
+    fn iter_type(&self) -> kbindings::iter_type {
+        // SAFETY: By the type invariants the iterator is valid. Its kind is plain data.
+        unsafe { (*self.iter.as_ptr()).iter_type }.into()
+    }
+
     /// Returns what the buffer is made of.
     pub(crate) fn buffer(&self) -> Buffer {
-        let iter = self.iter.as_ptr();
-        // SAFETY: By the type invariants the iterator is valid.
-        unsafe {
-            if bindings::bdio_iter_is_ubuf(iter) || bindings::bdio_iter_is_iovec(iter) {
-                Buffer::User
-            } else if bindings::bdio_iter_is_bvec(iter) {
-                Buffer::Pages
-            } else {
-                Buffer::Other
-            }
+        match self.iter_type() {
+            kbindings::iter_type_ITER_UBUF | kbindings::iter_type_ITER_IOVEC => Buffer::User,
+            kbindings::iter_type_ITER_BVEC => Buffer::Pages,
+            _ => Buffer::Other,
         }
     }
 
@@ -175,8 +176,7 @@ impl<'a> DirectRead<'a> {
     /// pass for each range.
     pub(crate) fn ranges_overlap(&self) -> bool {
         let iter = self.iter.as_ptr();
-        // SAFETY: By the type invariants the iterator is valid.
-        if !unsafe { bindings::bdio_iter_is_iovec(iter) } {
+        if self.iter_type() != kbindings::iter_type_ITER_IOVEC {
             return false;
         }
         // SAFETY: As above; the iterator has an iovec array, of `nr_segs` entries from the current

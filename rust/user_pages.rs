@@ -7,7 +7,10 @@
 
 use super::{
     patience::Patience,
-    read::DirectRead,
+    read::{
+        Buffer,
+        DirectRead, //
+    },
     vecs::Vecs, //
 };
 use crate::bindings;
@@ -114,9 +117,9 @@ impl<'r> UserPages<'r> {
             .saturating_add(want / PAGE_SIZE);
         let most_u16 = u16::try_from(most).unwrap_or(u16::MAX);
         let iter = read.iter();
-        // SAFETY: `DirectRead` guarantees a valid iterator.
+        // As `iov_iter_extract_will_pin()`, include/linux/uio.h.
         // INVARIANT: No vectors yet.
-        self.pinned = unsafe { bindings::bdio_iter_will_pin(iter.as_ptr()) };
+        self.pinned = read.buffer() == Buffer::User;
         self.clean = true;
         // CAST: Widening, and small.
         let (room, most) = if most_u16 as usize <= FEW {

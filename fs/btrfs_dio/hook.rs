@@ -74,7 +74,7 @@ impl Server for Engine {
         let (offset, length) = (read.pos(), read.count());
         trace::read_begin(read.inode(), offset, length);
         let outcome = match admit(read) {
-            Ok(Admission::Read) => request::serve(&self.resources, read),
+            Ok(Admission::Read { alignment }) => request::serve(&self.resources, read, alignment),
             Ok(Admission::Nothing) => Ok(Issued::Now(0)),
             Err(reason) => Err(Stop::Decline(reason)),
         };
@@ -118,7 +118,10 @@ impl Server for Engine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Admission {
     /// One that is served.
-    Read,
+    Read {
+        /// All bits that are set in the address or the length of any piece of its buffer.
+        alignment: usize,
+    },
     /// One behind the end of the file, which has been served: it returns nothing.
     Nothing,
 }
@@ -145,8 +148,9 @@ fn admit(read: &DirectRead<'_>) -> Result<Admission, Reason> {
         // Nothing to read, so nothing to align. Final: the file may be growing.
         return Ok(Admission::Nothing);
     }
+    let alignment = read.alignment();
     // CAST: Only low bits matter; widening.
-    if (offset as usize | read.alignment()) & (SECTOR_SIZE as usize - 1) != 0 {
+    if (offset as usize | alignment) & (SECTOR_SIZE as usize - 1) != 0 {
         return Err(Reason::Unaligned);
     }
     if inode.has_verity() {
@@ -158,5 +162,5 @@ fn admit(read: &DirectRead<'_>) -> Result<Admission, Reason> {
     if read.ranges_overlap() {
         return Err(Reason::Iterator);
     }
-    Ok(Admission::Read)
+    Ok(Admission::Read { alignment })
 }

@@ -64,6 +64,7 @@ use crate::{
         self,
         Way, //
     },
+    verify,
     window::{
         self,
         Attempt,

@@ -59,12 +59,14 @@ pub(crate) const WINDOW: usize = SZ_4M;
 /// if its caller waited, or told to wait.
 pub(crate) const LARGEST: usize = SZ_16M;
 
-/// Serves an admitted read.
+/// Serves an admitted read; `alignment` is all bits that are set in the address or the length of any
+/// piece of its buffer.
 ///
 /// Task context; sleeps, unless the read must not; no lock of the filesystem held.
 pub(crate) fn serve(
     resources: &Drain<Resources>,
     read: &mut DirectRead<'_>,
+    alignment: usize,
 ) -> Result<Issued, Stop> {
     let inode = read.inode();
     let pos = u64::try_from(read.pos()).map_err(|_| Reason::Unaligned)?;
@@ -81,7 +83,7 @@ pub(crate) fn serve(
         pid: task::current_pid(),
         // Of a read that begins within a block, so is the memory of later windows to their blocks.
         // CAST: Only low bits matter.
-        alignment: read.alignment() | (pos as usize & block.saturating_sub(1)),
+        alignment: alignment | (pos as usize & block.saturating_sub(1)),
     };
 
     let likely = bytes_to_read(pos, count, inode.size());

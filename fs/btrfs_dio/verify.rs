@@ -28,7 +28,6 @@ use crate::{
 };
 use core::ops::Range;
 use kernel::{
-    prelude::*,
     sizes::{
         SZ_1M,
         SZ_64K, //

@@ -46,31 +46,6 @@ bool bdio_is_encrypted(const struct inode *inode)
 	return IS_ENCRYPTED(inode);
 }
 
-bool bdio_is_sync_kiocb(const struct kiocb *iocb)
-{
-	return is_sync_kiocb((struct kiocb *)iocb);
-}
-
-bool bdio_iter_is_ubuf(const struct iov_iter *iter)
-{
-	return iter_is_ubuf(iter);
-}
-
-bool bdio_iter_is_iovec(const struct iov_iter *iter)
-{
-	return iter_is_iovec(iter);
-}
-
-bool bdio_iter_is_bvec(const struct iov_iter *iter)
-{
-	return iov_iter_is_bvec(iter);
-}
-
-bool bdio_iter_will_pin(const struct iov_iter *iter)
-{
-	return iov_iter_extract_will_pin(iter);
-}
-
 const struct iovec *bdio_iter_iov(const struct iov_iter *iter)
 {
 	return iter_iov(iter);
