@@ -14,7 +14,10 @@ use super::{
     vecs::Vecs, //
 };
 use crate::bindings;
-use core::marker::PhantomData;
+use core::{
+    marker::PhantomData,
+    mem::MaybeUninit, //
+};
 use kernel::{
     bindings as kbindings,
     page::PAGE_SIZE,
@@ -39,7 +42,7 @@ const FEW: usize = 6;
 /// * `len` is the sum of their lengths.
 /// * If `pinned`, each page of these carries a pin that is ours.
 pub(crate) struct UserPages<'r> {
-    few: [kbindings::bio_vec; FEW],
+    few: MaybeUninit<[kbindings::bio_vec; FEW]>,
     /// Used instead, if `few` has not room for as many as there can be.
     many: Option<KVVec<kbindings::bio_vec>>,
     nr: u16,
@@ -61,7 +64,7 @@ impl<'r> UserPages<'r> {
     pub(crate) fn none() -> Self {
         // INVARIANT: No vectors, of no length.
         Self {
-            few: [kbindings::bio_vec::default(); FEW],
+            few: MaybeUninit::uninit(),
             many: None,
             nr: 0,
             len: 0,
@@ -123,7 +126,7 @@ impl<'r> UserPages<'r> {
         self.clean = true;
         // CAST: Widening, and small.
         let (room, most) = if most_u16 as usize <= FEW {
-            (self.few.as_mut_ptr(), FEW as u16)
+            (self.few.as_mut_ptr().cast(), FEW as u16)
         } else {
             let many = KVVec::with_capacity(most_u16 as usize, patience.gfp())?;
             (self.many.insert(many).as_mut_ptr(), most_u16)
@@ -207,7 +210,7 @@ impl<'r> UserPages<'r> {
     pub(super) fn as_bvecs(&self) -> &[kbindings::bio_vec] {
         let first = match &self.many {
             Some(many) => many.as_ptr(),
-            None => self.few.as_ptr(),
+            None => self.few.as_ptr().cast(),
         };
         // SAFETY: By the type invariants the first `nr` vectors are initialised.
         unsafe { core::slice::from_raw_parts(first, usize::from(self.nr)) }

@@ -30,6 +30,32 @@ pub(crate) struct Piece<'p> {
 }
 
 impl Piece<'_> {
+    /// Returns the `len` bytes of a vector that begin `within` it.
+    ///
+    /// # Safety
+    ///
+    /// They must be there, `len` not 0, and the vector be as [`Vecs`] wants it for the lifetime.
+    unsafe fn of(vec: &bindings::bio_vec, within: u32, len: u32) -> Option<Self> {
+        // CAST: Widening.
+        let at = vec.bv_offset as usize + within as usize;
+        Some(Self {
+            // SAFETY: The pages of a vector are contiguous, in `struct page` as in memory, and `at`
+            // lies within the vector by the contract.
+            page: unsafe { NonNull::new(vec.bv_page)?.add(at / PAGE_SIZE) },
+            // CAST: Less than a page.
+            offset: (at % PAGE_SIZE) as u32,
+            len,
+            _pages: PhantomData,
+        })
+    }
+
+    /// Returns whether it consists of blocks of `block` bytes none of which lies in two pages.
+    fn is_whole(&self, block: usize) -> bool {
+        // CAST: Widening.
+        let parts = (self.len | self.offset) as usize & block.wrapping_sub(1);
+        parts == 0 && block.is_power_of_two() && block <= PAGE_SIZE
+    }
+
     /// Returns the length in bytes.
     pub(crate) fn len(&self) -> usize {
         // CAST: `u32` fits `usize` on all machines with an MMU that Linux supports in Rust.
@@ -98,22 +124,24 @@ impl<'p> Vecs<'p> {
             if len == 0 {
                 return None;
             }
-            // CAST: Widening.
-            let at = vec.bv_offset as usize + cursor.within as usize;
-            let page = NonNull::new(vec.bv_page)?;
+            // SAFETY: As many bytes are left of the vector, which is ours.
+            let piece = unsafe { Piece::of(vec, cursor.within, len) }?;
             cursor.within = cursor.within.saturating_add(len);
             // CAST: Widening.
             cursor.at = cursor.at.saturating_add(len as usize);
-            return Some(Piece {
-                // SAFETY: The pages of a vector are contiguous, in `struct page` as in memory, and
-                // `at` lies within the vector by the check of `left`.
-                page: unsafe { page.add(at / PAGE_SIZE) },
-                // CAST: Less than a page.
-                offset: (at % PAGE_SIZE) as u32,
-                len,
-                _pages: PhantomData,
-            });
+            return Some(piece);
         }
+    }
+
+    /// Returns the `len` bytes from `at` on, if they are in the first vector, and there is one or more.
+    pub(crate) fn in_first(self, at: usize, len: usize) -> Option<Piece<'p>> {
+        let vec = self.0.first()?;
+        let (at, len) = (u32::try_from(at).ok()?, u32::try_from(len).ok()?);
+        if len == 0 || at.checked_add(len)? > vec.bv_len {
+            return None;
+        }
+        // SAFETY: They are within the vector, which is ours.
+        unsafe { Piece::of(vec, at, len) }
     }
 
     /// Moves `cursor` to `at` bytes from the beginning, or to the end if that comes first.
@@ -255,14 +283,8 @@ impl<'p> Vecs<'p> {
         let mut left = count;
         while left > 0 {
             let mut ahead = *cursor;
-            // A piece of whole blocks none of which lies in two pages.
-            let piece = self
-                .next_piece(&mut ahead, left.saturating_mul(block))
-                .filter(|piece| {
-                    // CAST: Widening.
-                    let parts = (piece.len | piece.offset) as usize & block.wrapping_sub(1);
-                    parts == 0 && block.is_power_of_two() && block <= PAGE_SIZE
-                });
+            let piece = self.next_piece(&mut ahead, left.saturating_mul(block));
+            let piece = piece.filter(|piece| piece.is_whole(block));
             let Some(piece) = piece else {
                 let expected = expected.next().unwrap_or_default();
                 let right = self
@@ -274,16 +296,57 @@ impl<'p> Vecs<'p> {
             };
             *cursor = ahead;
             left = left.saturating_sub(piece.len() >> block.trailing_zeros());
-            self.with_each_page(piece, |ptr, len| {
-                for at in (0..len).step_by(block) {
-                    let expected = expected.next().unwrap_or_default();
-                    // SAFETY: The page is mapped and readable from `ptr` on over `len` bytes, which are
-                    // whole blocks.
-                    let right = unsafe { alg.matches_raw(ptr.add(at), block, expected) };
-                    bad = bad.saturating_add(u64::from(!right));
-                }
-            });
+            bad = bad.saturating_add(self.mismatches_of(piece, block, alg, expected));
         }
+        bad
+    }
+
+    /// As [`Self::mismatches`], of a piece in the first vector. `None` if these bytes are not all there,
+    /// or not whole blocks none of which lies in two pages.
+    pub(crate) fn mismatches_in_first<'d>(
+        self,
+        at: usize,
+        len: usize,
+        block: usize,
+        alg: Algorithm,
+        expected: &mut impl Iterator<Item = &'d [u8]>,
+    ) -> Option<u64> {
+        let piece = self.in_first(at, len)?;
+        let whole = piece.is_whole(block);
+        whole.then(|| self.mismatches_of(piece, block, alg, expected))
+    }
+
+    /// Hashes the blocks of a piece that [is whole](Piece::is_whole), and returns how many do not have
+    /// the digest expected.
+    #[inline]
+    fn mismatches_of<'d>(
+        self,
+        piece: Piece<'_>,
+        block: usize,
+        alg: Algorithm,
+        expected: &mut impl Iterator<Item = &'d [u8]>,
+    ) -> u64 {
+        if piece.len() == block {
+            // Nothing to walk along.
+            let expected = expected.next().unwrap_or_default();
+            // SAFETY: The block lies in one page, which is mapped from `ptr` on.
+            let right = self.with_page(piece, |ptr| unsafe {
+                alg.matches_raw(ptr, block, expected)
+            });
+            return u64::from(!right);
+        }
+        let mut bad = 0u64;
+        self.with_each_page(piece, |ptr, len| {
+            let mut at = 0usize;
+            while at < len {
+                let expected = expected.next().unwrap_or_default();
+                // SAFETY: The page is mapped and readable from `ptr` on over `len` bytes, which are
+                // whole blocks.
+                let right = unsafe { alg.matches_raw(ptr.add(at), block, expected) };
+                bad = bad.saturating_add(u64::from(!right));
+                at = at.saturating_add(block);
+            }
+        });
         bad
     }
 
@@ -304,9 +367,21 @@ impl<'p> Vecs<'p> {
         out.is_empty()
     }
 
+    /// Maps the page that `piece` begins in, and calls `f` with the address of its beginning.
+    fn with_page<R>(self, piece: Piece<'_>, f: impl FnOnce(*const u8) -> R) -> R {
+        // SAFETY: As in `with_each_page()`.
+        unsafe {
+            let base = bindings::kmap_local_page(piece.page.as_ptr()).cast::<u8>();
+            // CAST: Widening.
+            let result = f(base.add(piece.offset as usize));
+            bindings::kunmap_local(base.cast());
+            result
+        }
+    }
+
     /// Maps each page of `piece` in turn, and calls `f` with the address and the length of what
     /// lies in it.
-    pub(super) fn with_each_page(self, piece: Piece<'p>, mut f: impl FnMut(*mut u8, usize)) {
+    pub(super) fn with_each_page(self, piece: Piece<'_>, mut f: impl FnMut(*mut u8, usize)) {
         let mut page = piece.page;
         // CAST: Widening.
         let mut offset = piece.offset as usize;

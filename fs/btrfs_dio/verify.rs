@@ -76,6 +76,17 @@ pub(crate) fn mismatches(
     pages: &UserPages<'_>,
     scratch: &mut [u8],
 ) -> u64 {
+    // What most reads are: one stretch of memory.
+    if let [fetch] = fetches.list() {
+        let (Memory::Caller { at } | Memory::Private { at, .. }) = fetch.memory;
+        let (block, algorithm) = (expected.block(), expected.algorithm());
+        let wrong = fetches.vecs(fetch.memory, pages).and_then(|vecs| {
+            vecs.mismatches_in_first(at, fetch.len, block, algorithm, &mut expected.each())
+        });
+        if let Some(wrong) = wrong {
+            return wrong;
+        }
+    }
     mismatches_in(expected, 0..usize::MAX, fetches, pages, scratch)
 }
 
@@ -108,6 +119,7 @@ pub(crate) fn mismatches_with_help(
 
 /// As [`mismatches`], of the blocks of these numbers, in the order they are fetched in, as far as there
 /// are such.
+#[inline(never)]
 fn mismatches_in(
     expected: &Expected,
     blocks: Range<usize>,

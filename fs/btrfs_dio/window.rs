@@ -140,6 +140,26 @@ pub(crate) fn prepare<'a>(
     plan: &mut Plan,
     runs: &mut Runs,
 ) -> Result<Ready<'a>, Stop> {
+    match prepare_at_a_glance(resources, inode, range, attempt, plan, runs) {
+        Ok(Some(ready)) => return Ok(ready),
+        Err(Stop::Misfit) => attempt.placement = Placement::Private,
+        // The lock will tell what was the matter.
+        _ => {}
+    }
+    prepare_by_lock(resources, inode, range, attempt, plan, runs)
+}
+
+/// As [`prepare`], with the lock of the range.
+// What most reads need not is kept apart from what they do.
+#[inline(never)]
+fn prepare_by_lock<'a>(
+    resources: &Resources,
+    inode: &DioCount<'a>,
+    range: &Range,
+    attempt: &mut Attempt,
+    plan: &mut Plan,
+    runs: &mut Runs,
+) -> Result<Ready<'a>, Stop> {
     let patience = attempt.manner.patience;
     let mut stale = 0u32;
     // Each arm mends what cannot happen again, or once more after another, or not that often.
@@ -237,7 +257,7 @@ pub(crate) fn writers(inode: &DioCount<'_>) -> Writers {
     }
 }
 
-/// As [`prepare`], but only once. `locked`: the extents are to be kept locked until all is known of
+/// As [`prepare_by_lock`], but only once. `locked`: the extents are to be kept locked until all is known of
 /// them, since they kept changing.
 fn prepare_once<'a>(
     resources: &Resources,
@@ -252,14 +272,10 @@ fn prepare_once<'a>(
         // Of an attempt before.
         *runs = Runs::new();
     }
-    attempt.may_put_off &= !locked;
-    match prepare_at_a_glance(resources, inode, range, attempt, plan, runs) {
-        Ok(Some(ready)) => return Ok(ready),
-        Err(Stop::Misfit) => return Err(Stop::Misfit),
-        // The lock will tell what was the matter.
-        _ if plan.is_empty() => {}
-        _ => *plan = Plan::new(range),
+    if !plan.is_empty() {
+        *plan = Plan::new(range);
     }
+    attempt.may_put_off &= !locked;
     let patience = attempt.manner.patience;
     // CAST: Widening.
     let len = range.len as u64;
