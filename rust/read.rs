@@ -309,7 +309,7 @@ impl<'a> Boarding<'_, 'a> {
     }
 
     /// Makes the read one that completes later, whose caller is told `EIOCBQUEUED`.
-    pub(crate) fn detach(self, inode: SharedInode<'a>, writers: WriterLock<'a>) {
+    pub(crate) fn detach(self, inode: SharedInode<'a>, writers: Option<WriterLock<'a>>) {
         let count = inode.into_count();
         // SAFETY: `'a` is the duration of the read, which from now on ends with its completion:
         // file, inode and filesystem are there until then. `AsyncRead` drops all of these before it
@@ -317,7 +317,9 @@ impl<'a> Boarding<'_, 'a> {
         let (count, writers) = unsafe {
             (
                 core::mem::transmute::<DioCount<'a>, DioCount<'static>>(count),
-                core::mem::transmute::<WriterLock<'a>, WriterLock<'static>>(writers),
+                core::mem::transmute::<Option<WriterLock<'a>>, Option<WriterLock<'static>>>(
+                    writers,
+                ),
             )
         };
         // INVARIANT: The iocb and the iterator are not used by the read from here on. The caller will be
@@ -325,7 +327,7 @@ impl<'a> Boarding<'_, 'a> {
         // the buffer are there until then, too; user pages are pinned.
         self.read.detached = true;
         self.later.iocb = Some(self.read.iocb);
-        self.later.writers = Some(writers);
+        self.later.writers = writers;
         self.later.count = Some(count);
     }
 }

@@ -220,7 +220,8 @@ pub(crate) fn issue(
     *placement = attempt.placement;
     spots.note_if_cheap(&runs);
     stats::count(Counter::Queued);
-    *polled = boarding.read().is_polled() && may_be_polled(&runs, range, &ready.writers, &hold);
+    *polled =
+        boarding.read().is_polled() && may_be_polled(&runs, range, ready.writers.as_ref(), &hold);
     if *polled {
         stats::count(Counter::Polled);
     }
@@ -249,7 +250,7 @@ pub(crate) fn issue(
 fn may_be_polled(
     runs: &Runs,
     range: &Range,
-    writers: &WriterLock<'_>,
+    writers: Option<&WriterLock<'_>>,
     hold: &DeviceHold<'_>,
 ) -> bool {
     let [run] = runs.as_slice() else {
@@ -257,7 +258,7 @@ fn may_be_polled(
     };
     params::iopoll()
         && range.len <= window::SMALL
-        && !writers.keeps_writers_away()
+        && writers.is_none()
         && !hold.fs().is_replacing()
         && run.device.can_be_polled()
 }
@@ -273,7 +274,8 @@ impl Cargo for InFlight {
             }
             return may;
         }
-        let whole = self.plan.range == self.range;
+        // What is planned begins where it must.
+        let whole = self.plan.range.len == self.range.len;
         let arrived = status.is_ok() && self.then == Then::Finish;
         if !arrived || !whole || !self.plan.is_light() {
             return false;

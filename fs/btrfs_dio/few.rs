@@ -53,16 +53,25 @@ impl<T> Few<T> {
     }
 
     /// Adds an element.
+    #[inline]
     pub(crate) fn push(&mut self, value: T, gfp: Flags) -> Result<(), AllocError> {
-        if let Some(more) = &mut self.more {
-            return more.push(value, gfp);
-        }
-        let Some(first) = self.one.take() else {
+        if self.one.is_none() && self.more.is_none() {
             self.one = Some(value);
             return Ok(());
+        }
+        self.push_more(value, gfp)
+    }
+
+    /// As [`Self::push`], if it is not the first one.
+    #[inline(never)]
+    fn push_more(&mut self, value: T, gfp: Flags) -> Result<(), AllocError> {
+        let more = match &mut self.more {
+            Some(more) => more,
+            none => none.insert(KVVec::new()),
         };
-        let more = self.more.insert(KVVec::new());
-        more.push(first, gfp)?;
+        if let Some(first) = self.one.take() {
+            more.push(first, gfp)?;
+        }
         more.push(value, gfp)
     }
 

@@ -68,11 +68,12 @@ pub(crate) fn find(
         hold,
         attempt,
         policy: params::read_policy(),
-        chunk: None,
         runs,
     };
+    // The chunk that was used last.
+    let mut chunk = None;
     for fetch in fetches.list() {
-        finder.fetch(fetch)?;
+        finder.fetch(fetch, &mut chunk)?;
     }
     Ok(())
 }
@@ -83,14 +84,16 @@ struct Finder<'h, 'r> {
     hold: &'h DeviceHold<'h>,
     attempt: &'h Attempt,
     policy: ReadPolicy,
-    /// The chunk that was used last.
-    chunk: Option<(ChunkMap<'h>, Shape)>,
     runs: &'r mut Runs,
 }
 
 impl<'h> Finder<'h, '_> {
-    /// Adds what a fetch takes.
-    fn fetch(&mut self, fetch: &Fetch) -> Result<(), Stop> {
+    /// Adds what a fetch takes; it may be of the same chunk as the one before.
+    fn fetch(
+        &mut self,
+        fetch: &Fetch,
+        chunk: &mut Option<(ChunkMap<'h>, Shape)>,
+    ) -> Result<(), Stop> {
         let mut done = 0usize;
         while done < fetch.len {
             // CAST: Widening.
@@ -99,24 +102,29 @@ impl<'h> Finder<'h, '_> {
                 .checked_add(done as u64)
                 .ok_or(Reason::Mapping)?;
             let left = fetch.len.saturating_sub(done);
-            let (map, shape) = match self.chunk.take().filter(|(_, s)| s.contains(address)) {
-                Some(known) => known,
-                None => {
+            if chunk
+                .as_ref()
+                .is_some_and(|(_, shape)| !shape.contains(address))
+            {
+                *chunk = None;
+            }
+            let (map, shape) = match &mut *chunk {
+                Some(known) => &*known,
+                none => {
                     let map = ChunkMap::get(self.watch, self.hold, address);
                     let map = map.map_err(Stop::from_mapping)?;
                     let shape = map.shape();
-                    (map, shape)
+                    none.insert((map, shape))
                 }
             };
             // CAST: Widening, and back: at most `left`.
-            let place = stripe::place(&shape, address, left as u64)?;
+            let place = stripe::place(shape, address, left as u64)?;
             let share = match place.copies {
                 0 | 1 => None,
-                _ => mirror::share(fetch.len, sharers(&shape)),
+                _ => mirror::share(fetch.len, sharers(shape)),
             };
             let memory = fetch.memory.forward(done);
-            let len = self.place(&map, &place, address, memory, share)?;
-            self.chunk = Some((map, shape));
+            let len = self.place(map, &place, address, memory, share)?;
             done = done.saturating_add(len);
         }
         Ok(())

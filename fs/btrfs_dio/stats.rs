@@ -137,6 +137,7 @@ const _: () = assert!(COUNTERS.len() <= counters::COUNT as usize);
 
 impl Counter {
     /// Returns the position in [`COUNTERS`].
+    #[inline]
     const fn number(self) -> u32 {
         match self {
             Self::Reads => 0,
@@ -175,11 +176,13 @@ impl Counter {
 }
 
 /// Adds 1 to a counter. Any context.
+#[inline]
 pub(crate) fn count(counter: Counter) {
     add(counter, 1);
 }
 
 /// Adds to a counter. Any context.
+#[inline]
 pub(crate) fn add(counter: Counter, value: u64) {
     counters::add(counter.number(), value);
 }

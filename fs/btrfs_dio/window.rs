@@ -125,7 +125,8 @@ impl Attempt {
 pub(crate) struct Ready<'a> {
     /// `None` if nothing is read from devices.
     pub(crate) hold: Option<DeviceHold<'a>>,
-    pub(crate) writers: WriterLock<'a>,
+    /// `None` if direct writers need not be kept away.
+    pub(crate) writers: Option<WriterLock<'a>>,
 }
 
 /// Plans a window, in the caller's memory or in private memory, as `attempt` says, or has to say in
@@ -214,10 +215,10 @@ fn prepare_at_a_glance<'a>(
     // CAST: Widening.
     let len = range.len as u64;
     let writers = match writers(inode) {
-        Writers::Allowed => WriterLock::none(inode),
+        Writers::Allowed => None,
         Writers::KeptAway => {
             match WriterLock::take(inode, range.start, len, attempt.manner.patience) {
-                Ok(writers) => writers,
+                Ok(writers) => Some(writers),
                 Err(_) => return Ok(None),
             }
         }
@@ -229,7 +230,7 @@ fn prepare_at_a_glance<'a>(
     let Some(glance) = Glance::new(inode, range.start, len) else {
         return Ok(None);
     };
-    if writers.keeps_writers_away() && !writers.is_quiet() {
+    if writers.as_ref().is_some_and(|writers| !writers.is_quiet()) {
         return Ok(None);
     }
     if !plan.make_at_a_glance(resources, &glance, range)? {
@@ -290,7 +291,7 @@ fn prepare_once<'a>(
     let mut extents = Extents::find(&lock, range, patience)?;
     let (lock, writers) = match locked {
         true => (Some(lock), None),
-        false => (None, Some(lock.unlock_extents())),
+        false => (None, lock.unlock_extents()),
     };
     let learned = learn(resources, inode, &mut extents, range, attempt, plan, runs);
     // Who holds the lock need not ask: a map can be forgotten as well, for want of memory.
@@ -301,11 +302,8 @@ fn prepare_once<'a>(
         learned => learned?,
     };
     plan.keep(extents, attempt);
-    let writers = writers.or_else(|| lock.map(ExtentLock::unlock_extents));
-    Ok(Ready {
-        hold,
-        writers: writers.unwrap_or_else(|| WriterLock::none(inode)),
-    })
+    let writers = writers.or_else(|| lock.and_then(ExtentLock::unlock_extents));
+    Ok(Ready { hold, writers })
 }
 
 /// Learns all that is to be known of the extents of a window. Returns a hold on the devices if they
@@ -341,7 +339,7 @@ pub(crate) fn hold<'a>(inode: &DioCount<'a>, manner: &Manner) -> Result<DeviceHo
 pub(crate) fn nothing<'a>(inode: &DioCount<'a>, manner: &Manner) -> Result<Ready<'a>, Stop> {
     Ok(Ready {
         hold: Some(hold(inode, manner)?),
-        writers: WriterLock::none(inode),
+        writers: None,
     })
 }
 

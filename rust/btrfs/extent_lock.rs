@@ -210,12 +210,13 @@ impl<'a> ExtentLock<'a> {
                 .is_some_and(|end| end <= self.end)
     }
 
-    /// Unlocks the extents. What remains locked, if anything, keeps direct writers away until it is
-    /// dropped; faults, folio locks and I/O are allowed again.
-    pub(crate) fn unlock_extents(mut self) -> WriterLock<'a> {
+    /// Unlocks the extents; faults, folio locks and I/O are allowed again. Returns what remains locked,
+    /// if anything.
+    pub(crate) fn unlock_extents(mut self) -> Option<WriterLock<'a>> {
         self.clear(EXTENT_BIT);
         self.nofs = None;
-        WriterLock { lock: self }
+        let writers = WriterLock { lock: self };
+        writers.keeps_writers_away().then_some(writers)
     }
 }
 
@@ -229,7 +230,7 @@ impl Drop for ExtentLock<'_> {
     }
 }
 
-/// What is left of an [`ExtentLock`] while the data is read.
+/// What is left of an [`ExtentLock`] while the data is read: direct writers are kept away.
 #[must_use = "direct writers are let in when this is dropped"]
 pub(crate) struct WriterLock<'a> {
     lock: ExtentLock<'a>,
@@ -246,13 +247,19 @@ impl<'a> WriterLock<'a> {
         len: u64,
         patience: Patience,
     ) -> Result<Self> {
-        let mut lock = Self::none(inode).lock;
-        lock.start = start;
-        lock.end = start
+        let end = start
             .checked_add(len)
             .and_then(|end| end.checked_sub(1))
-            .filter(|end| *end >= start)
-            .ok_or(EINVAL)?;
+            .filter(|end| *end >= start);
+        let mut lock = ExtentLock {
+            inode: inode.inode(),
+            start,
+            end: end.ok_or(EINVAL)?,
+            // INVARIANT: No bit, no state.
+            bits: 0,
+            cached: ptr::null_mut(),
+            nofs: None,
+        };
         lock.take(DIO_BIT, patience)?;
         Ok(Self { lock })
     }
@@ -277,23 +284,8 @@ impl<'a> WriterLock<'a> {
         false
     }
 
-    /// Makes one that locks nothing, for who needs none.
-    pub(crate) fn none(inode: &DioCount<'a>) -> Self {
-        Self {
-            lock: ExtentLock {
-                inode: inode.inode(),
-                start: 0,
-                end: 0,
-                // INVARIANT: No bit, no state.
-                bits: 0,
-                cached: ptr::null_mut(),
-                nofs: None,
-            },
-        }
-    }
-
     /// Returns whether anything is locked. If not, it may be dropped in any context.
-    pub(crate) fn keeps_writers_away(&self) -> bool {
+    fn keeps_writers_away(&self) -> bool {
         self.lock.bits != 0 || !self.lock.cached.is_null()
     }
 
