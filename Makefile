@@ -9,7 +9,7 @@ export KERNEL
 override CMD := $(value CMD)
 override FSTESTS := $(value FSTESTS)
 override TESTS := $(value TESTS)
-export CMD FSTESTS TESTS BASELINE QUICK GROUP
+export CMD FSTESTS TESTS BASELINE QUICK ONLY
 
 .DEFAULT_GOAL := help
 # One thing at a time: the scripts use all processors themselves.
@@ -58,7 +58,7 @@ fstests:	## run tests of the xfstests in FSTESTS=DIR (TESTS='-g aio', BASELINE=1
 profile: modules	## where the instructions of a 4 KiB read go, function by function
 	@scripts/profile
 
-bench: modules	## measure side by side with btrfs, the device and XFS (hours; QUICK=1: minutes; GROUP=size: a part)
+bench: modules	## measure side by side with btrfs, the device and XFS (hours; QUICK=1: minutes; ONLY=size: a part)
 	@scripts/bench
 
 insns: modules	## instructions per read, side by side with btrfs and the device
