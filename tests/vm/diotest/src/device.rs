@@ -45,7 +45,8 @@ pub fn write_block(fs: &Fs, place: &Place, bytes: &[u8]) -> Result<()> {
     write(fs, place, bytes)
 }
 
-/// Overwrites whole blocks from `place` on.
+/// Overwrites whole blocks from `place` on, past all caches. If `fs` is mounted, they must be
+/// of data that nobody has cached.
 pub fn write(fs: &Fs, place: &Place, bytes: &[u8]) -> Result<()> {
     let mut region = Region::new(bytes.len())?;
     region.bytes_mut().copy_from_slice(bytes);

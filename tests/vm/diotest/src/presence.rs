@@ -16,8 +16,23 @@ use std::time::Duration;
 pub struct Presence {
     /// Odd while it is about to go, away, or about to be back.
     turn: AtomicU64,
-    /// What it had counted each time.
-    counted: Mutex<Vec<Stats>>,
+    lives: Mutex<Lives>,
+}
+
+/// What it has counted.
+#[derive(Default)]
+struct Lives {
+    /// When it went, each time: since it had come, or in all if it had not come here.
+    past: Vec<Stats>,
+    /// When it came last.
+    began: Option<Stats>,
+}
+
+impl Lives {
+    /// What moved since it came last, or `before`.
+    fn last(&self, before: &Stats) -> Result<Stats> {
+        Ok(Stats::read()?.since(self.began.as_ref().unwrap_or(before)))
+    }
 }
 
 impl Presence {
@@ -34,31 +49,34 @@ impl Presence {
     /// Unloads it, waits, and loads it again. If that fails it is not there any more.
     pub fn reload(&self, env: &Env) -> Result<()> {
         // Nobody looks for its counters meanwhile.
-        let mut counted = self.counted.lock().expect("not poisoned");
-        // In this order: whatever ended while it was there has been counted.
+        let mut lives = self.lives.lock().expect("not poisoned");
+        // In this order: whatever began and ended while it was there has been counted.
         self.turn.fetch_add(1, SeqCst);
-        counted.push(Stats::read()?);
+        let life = lives.last(&Stats::default())?;
+        lives.past.push(life);
         module::unload_in_time()?;
         std::thread::sleep(Duration::from_millis(50));
         module::load(env)?;
         module::allow_polling()?;
+        // What others did before they could tell that it is there does not count.
+        lives.began = Some(Stats::read()?);
         self.turn.fetch_add(1, SeqCst);
         Ok(())
     }
 
     /// What moved since `before`, and since each time it came.
     pub fn moved(&self, before: &Stats) -> Result<Stats> {
-        let counted = self.counted.lock().expect("not poisoned");
-        let now = Stats::read()?;
-        let Some((first, rest)) = counted.split_first() else {
-            return Ok(now.since(before));
+        let lives = self.lives.lock().expect("not poisoned");
+        let last = lives.last(before)?;
+        let Some((first, rest)) = lives.past.split_first() else {
+            return Ok(last);
         };
-        let moved = first.since(before);
-        Ok(rest.iter().chain([&now]).fold(moved, |all, s| all.and(s)))
+        let first = first.since(before);
+        Ok(rest.iter().chain([&last]).fold(first, |all, s| all.and(s)))
     }
 
     /// How many times it went.
     pub fn times(&self) -> usize {
-        self.counted.lock().expect("not poisoned").len()
+        self.lives.lock().expect("not poisoned").past.len()
     }
 }

@@ -17,6 +17,7 @@ use anyhow::{Context, Result};
 use rand::{RngExt, rngs::SmallRng};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
@@ -185,6 +186,19 @@ impl Upkeep<'_> {
     }
 }
 
+/// Unloads the module and loads it again, whatever is going on, until told to stop; or
+/// stops all others, and says why.
+fn come_and_go(env: &Env, arena: &Arena, stop: &AtomicBool, outcome: &Mutex<Result<()>>) {
+    let mut rng = env.rng(401);
+    while !stop.load(SeqCst) {
+        if let Err(error) = arena.presence.reload(env) {
+            *outcome.lock().expect("not poisoned") = Err(error);
+            stop.store(true, SeqCst);
+        }
+        std::thread::sleep(Duration::from_millis(rng.random_range(0..1000)));
+    }
+}
+
 /// Everything at once, for a while.
 pub fn run(env: &Env, kind: Kind) -> Result<()> {
     let mmap = kind == Kind::Mmap;
@@ -218,21 +232,11 @@ pub fn run(env: &Env, kind: Kind) -> Result<()> {
         devices: fs.devices.clone(),
         spare,
     };
+    let reloading = Mutex::new(Ok(()));
     let result = std::thread::scope(|scope| {
         let upkeep = scope.spawn(|| {
             let mut rng = env.rng(400);
-            for turn in 0.. {
-                if stop.load(SeqCst) {
-                    break;
-                }
-                if kind == Kind::Reload && turn % 3 == 0 {
-                    // Whatever is going on, it goes and comes back.
-                    if let Err(error) = arena.presence.reload(env) {
-                        stop.store(true, SeqCst);
-                        return Err(error);
-                    }
-                    continue;
-                }
+            while !stop.load(SeqCst) {
                 done.fetch_add(1, SeqCst);
                 // There may be no room for a profile right now.
                 if let Err(error) = upkeep.something(&mut rng) {
@@ -240,16 +244,24 @@ pub fn run(env: &Env, kind: Kind) -> Result<()> {
                     eprintln!("# {}: {error:#}", env.case);
                 }
             }
-            Ok(())
         });
-        let result = race::run(env, &arena, SECONDS, |_, rng| {
+        let result = race::run(env, &arena, SECONDS, |turn, rng| {
+            // Whose counters have been looked at by now.
+            if kind == Kind::Reload && turn == 0 {
+                scope.spawn(|| come_and_go(env, &arena, &stop, &reloading));
+            }
             anyhow::ensure!(!stop.load(SeqCst), "the module is not there");
             writer.change(rng)
         });
         stop.store(true, SeqCst);
-        upkeep.join().expect("upkeep that does not panic")?;
+        upkeep.join().expect("upkeep that does not panic");
         result
     });
+    let reloading = reloading.into_inner().expect("not poisoned");
+    let result = match (result, reloading) {
+        (Err(error), Err(other)) => Err(error.context(other)),
+        (result, reloading) => result.and(reloading),
+    };
     let (done, failed) = (done.into_inner(), failed.into_inner());
     let reloaded = arena.presence.times();
     eprintln!(
@@ -261,5 +273,10 @@ pub fn run(env: &Env, kind: Kind) -> Result<()> {
     fs.devices = devices;
     result?;
     anyhow::ensure!(failed * 2 <= done, "{failed} of {done} in vain");
+    let reload = kind == Kind::Reload;
+    anyhow::ensure!(
+        reload == (reloaded > 0),
+        "{reloaded} times without the module"
+    );
     race::settle(&mut fs, &arena)
 }

@@ -7,7 +7,7 @@
 use super::Case;
 use crate::aio::Engine;
 use crate::buffer::BLOCK;
-use crate::device::Mapped;
+use crate::device::{self, Mapped};
 use crate::env::Env;
 use crate::fs::{Csum, Fs, Spec};
 use crate::inject::Failing as Failures;
@@ -40,9 +40,14 @@ pub fn cases(_: &Env) -> Vec<Case> {
         let spec = Spec::new(profile, csum);
         cases.push(Case::new(name, move |env| corrupt_copy(env, &spec)));
     }
-    for csum in [Csum::Crc32c, Csum::Sha256, Csum::Blake2] {
-        let name = format!("shared-{}", csum.name());
-        cases.push(Case::new(name, move |env| shared(env, csum)));
+    for (csum, extent) in [
+        (Csum::Crc32c, 1280),
+        (Csum::Crc32c, 13),
+        (Csum::Sha256, 12),
+        (Csum::Blake2, 1280),
+    ] {
+        let name = format!("shared-{}-{extent}", csum.name());
+        cases.push(Case::new(name, move |env| shared(env, csum, extent)));
     }
     for profile in ["single", "raid1", "dup", "raid1c4", "raid10", "raid0"] {
         let name = format!("hopeless-{profile}");
@@ -196,38 +201,43 @@ fn noticed(subject: &Subject<'_>, hit: bool, counter: &str) -> Result<()> {
     Ok(())
 }
 
-/// Windows that several CPUs verify, a part each: a bad block is noticed wherever it is.
-fn shared(env: &Env, csum: Csum) -> Result<()> {
+/// Windows that several CPUs verify, a part each: one bad block is noticed wherever it is.
+/// The file is in extents of so many blocks, no two of which lie together.
+fn shared(env: &Env, csum: Csum, extent: usize) -> Result<()> {
     let _policy = Policy::fs(env)?;
     let mut fs = Fs::make(env, &Spec::new("raid1", csum))?;
     let mut file = Model::create(fs.path("file"))?;
-    file.write_random(&mut env.rng(0), 0, 5 << 20)?;
-    file.sync()?;
+    let blocks = (5 << 20) / BLOCK;
+    let mut rng = env.rng(0);
+    for first in (0..blocks).step_by(extent).rev() {
+        let count = extent.min(blocks - first);
+        file.write_random(&mut rng, (first * BLOCK) as u64, count * BLOCK)?;
+        file.sync()?;
+    }
     let placed = Placed::find(&fs, &file)?;
-    let last = placed.blocks.len() - 1;
-    // At the ends of parts and windows, and in the midst of them.
-    let bad = [0, 15, 64, 511, 512, 700, 1023, 1024, last];
+    fs.remount()?;
+    let subject = Subject::open(env, &file)?;
     // Waited for it is two windows; otherwise one, of which a worker makes the best.
-    for via in [Via::Pread, Via::Async(Engine::Libaio)] {
-        for block in bad {
-            placed.spoil(&mut fs, &file, block..block + 1, 0)?;
-        }
-        let subject = Subject::open(env, &file)?;
+    for (via, bad) in [
+        (Via::Pread, &[0, 64, 511, 512, 700, 1023, 1279][..]),
+        (Via::Async(Engine::Libaio), &[255, 256, 1279][..]),
+    ] {
         let request = Request::pread(0, file.data.len()).via(via);
-        as_reader_of(2, 0, || {
-            let (outcome, moved) = subject.observe(&request)?;
-            let verdict = outcome.verify(&request, subject.wanted(&request), false);
-            subject.judge(&request, verdict)?;
-            let Some(moved) = moved else { return Ok(()) };
-            let good = moved.get("reads") == 1
-                && moved.get("declined") == 0
-                && moved.get("csum_shared") > 0
-                && moved.get("recovered") == bad.len() as u64;
-            ensure!(good, "{}: {moved}", subject.at(&request));
-            Ok(())
-        })?;
-        drop(subject);
-        for block in bad {
+        for &block in bad {
+            let place = &placed.blocks[block][0];
+            device::write(&fs, place, &[0xbb; BLOCK])?;
+            as_reader_of(2, 0, || {
+                let (outcome, moved) = subject.observe(&request)?;
+                let verdict = outcome.verify(&request, subject.wanted(&request), false);
+                subject.judge(&request, verdict)?;
+                let Some(moved) = moved else { return Ok(()) };
+                let good = moved.get("reads") == 1
+                    && moved.get("declined") == 0
+                    && moved.get("csum_shared") > 0
+                    && moved.get("recovered") == 1;
+                ensure!(good, "block {block}, {}: {moved}", subject.at(&request));
+                Ok(())
+            })?;
             let sound = placed.sound(&fs, &file, block..block + 1, 0)?;
             ensure!(sound || !env.module, "block {block} was not repaired");
         }
