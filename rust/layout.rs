@@ -69,6 +69,8 @@ pub(crate) fn check() -> Result {
         shrinker_private_data: offset_of!(kbindings::shrinker, private_data) as u32,
         shrinker_scan_objects: offset_of!(kbindings::shrinker, scan_objects) as u32,
         shrink_control_nr_to_scan: offset_of!(kbindings::shrink_control, nr_to_scan) as u32,
+        kiocb_complete: offset_of!(kbindings::kiocb, ki_complete) as u32,
+        iov_iter_type: offset_of!(kbindings::iov_iter, iter_type) as u32,
     };
     let mut c = bindings::bdio_layout::default();
     // SAFETY: The function fills what it is given.

@@ -13,7 +13,6 @@ use core::mem::MaybeUninit;
 use kernel::{
     bindings as kbindings,
     container_of,
-    cpu::nr_cpu_ids,
     sync::atomic::{
         ordering::Relaxed,
         Atomic, //
@@ -22,7 +21,7 @@ use kernel::{
 };
 
 /// How many workers help a task at most: as many as there is room for on its stack.
-const MOST: usize = 7;
+pub(crate) const MOST: usize = 7;
 
 /// What there is to do, and how far it has got.
 struct Job<'a> {
@@ -56,9 +55,16 @@ struct Helper {
     job: *const Job<'static>,
 }
 
+/// Returns how many CPUs there are now.
+fn cpus() -> usize {
+    // CAST: Widening.
+    // SAFETY: It only looks at a number.
+    unsafe { bindings::bdio_online_cpus() as usize }
+}
+
 /// Returns whether there is no other CPU that could help.
 pub(crate) fn is_alone() -> bool {
-    nr_cpu_ids() == 1
+    cpus() <= 1
 }
 
 /// Calls `f` with each number below `count`, once, in no particular order; by this task and, if
@@ -72,9 +78,7 @@ pub(crate) fn for_each(queue: &Queue, count: usize, f: &(dyn Fn(usize) + Sync)) 
         count,
         f,
     };
-    // CAST: Widening.
-    let cpus = nr_cpu_ids() as usize;
-    let wanted = cpus.min(count).saturating_sub(1).min(MOST);
+    let wanted = cpus().min(count).saturating_sub(1).min(MOST);
     // Not moved once work in it is queued: it is only borrowed from there on.
     let mut room = [const { MaybeUninit::<Helper>::uninit() }; MOST];
     let (helpers, _) = room.split_at_mut(wanted);

@@ -296,7 +296,9 @@ impl<'p> Vecs<'p> {
             };
             *cursor = ahead;
             left = left.saturating_sub(piece.len() >> block.trailing_zeros());
-            bad = bad.saturating_add(self.mismatches_of(piece, block, alg, expected));
+            // SAFETY: It is whole.
+            let wrong = unsafe { self.mismatches_of(piece, block, alg, expected) };
+            bad = bad.saturating_add(wrong);
         }
         bad
     }
@@ -313,13 +315,17 @@ impl<'p> Vecs<'p> {
     ) -> Option<u64> {
         let piece = self.in_first(at, len)?;
         let whole = piece.is_whole(block);
-        whole.then(|| self.mismatches_of(piece, block, alg, expected))
+        // SAFETY: It is whole.
+        whole.then(|| unsafe { self.mismatches_of(piece, block, alg, expected) })
     }
 
-    /// Hashes the blocks of a piece that [is whole](Piece::is_whole), and returns how many do not have
-    /// the digest expected.
+    /// Hashes the blocks of a piece, and returns how many do not have the digest expected.
+    ///
+    /// # Safety
+    ///
+    /// It must be one that [is whole](Piece::is_whole).
     #[inline]
-    fn mismatches_of<'d>(
+    unsafe fn mismatches_of<'d>(
         self,
         piece: Piece<'_>,
         block: usize,
@@ -329,7 +335,7 @@ impl<'p> Vecs<'p> {
         if piece.len() == block {
             // Nothing to walk along.
             let expected = expected.next().unwrap_or_default();
-            // SAFETY: The block lies in one page, which is mapped from `ptr` on.
+            // SAFETY: By the contract the block lies in one page, which is mapped from `ptr` on.
             let right = self.with_page(piece, |ptr| unsafe {
                 alg.matches_raw(ptr, block, expected)
             });
@@ -341,7 +347,7 @@ impl<'p> Vecs<'p> {
             while at < len {
                 let expected = expected.next().unwrap_or_default();
                 // SAFETY: The page is mapped and readable from `ptr` on over `len` bytes, which are
-                // whole blocks.
+                // whole blocks by the contract.
                 let right = unsafe { alg.matches_raw(ptr.add(at), block, expected) };
                 bad = bad.saturating_add(u64::from(!right));
                 at = at.saturating_add(block);

@@ -32,7 +32,7 @@ pub(crate) struct Resources {
     pub(crate) queue: Queue,
     /// Where those are brought to their end that btrfs reads on.
     pub(crate) further: Queue,
-    /// Where other CPUs help to verify, and to decompress.
+    /// Where other CPUs help to verify and to decompress, and repairs are written.
     pub(crate) helpers: Queue,
     /// The bios of all reads.
     #[pin]

@@ -38,9 +38,8 @@ use kernel::{
     },
 };
 
-/// Most parts of a window: twice as many as there are CPUs to help, so that one that begins late takes
-/// less.
-const PARTS: usize = 16;
+/// Most parts of a window: two for each CPU that may be at it, so that one that begins late takes less.
+pub(crate) const PARTS: usize = 2 * (parallel::MOST + 1);
 
 /// Returns how many bytes make it worth while to have another CPU help: what takes one of those of
 /// today some 40 us, ten times of what it takes to wake the other.

@@ -181,8 +181,8 @@ impl<'a> ExtentLock<'a> {
         }
         // INVARIANT: Cleared below.
         self.bits &= !bits;
-        // SAFETY: By the type invariants the bits are set, by us. With the last lock bit the
-        // function also gives back the reference in `cached`, and nulls it.
+        // SAFETY: By the type invariants the bits are set, by us. With a lock bit the function also
+        // gives back the reference in `cached`, and nulls it.
         let _ = unsafe {
             let tree = &raw mut (*self.inode.as_raw()).io_tree;
             bindings::btrfs_clear_extent_bit_changeset(
@@ -212,6 +212,7 @@ impl<'a> ExtentLock<'a> {
 
     /// Unlocks the extents; faults, folio locks and I/O are allowed again. Returns what remains locked,
     /// if anything.
+    #[must_use = "direct writers are let in when this is dropped"]
     pub(crate) fn unlock_extents(mut self) -> Option<WriterLock<'a>> {
         self.clear(EXTENT_BIT);
         self.nofs = None;
@@ -266,7 +267,7 @@ impl<'a> WriterLock<'a> {
 
     /// Returns whether nobody writes to the range, who has begun before it was locked: a direct
     /// writer has an ordered extent there before the lock is given up, and until the data has
-    /// arrived. Without a lock, nothing is known of them. Does not sleep.
+    /// arrived. Does not sleep.
     ///
     /// Rule: `btrfs_dio_iomap_begin()`, fs/btrfs/direct-io.c.
     pub(crate) fn is_quiet(&self) -> bool {

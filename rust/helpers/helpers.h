@@ -162,6 +162,8 @@ struct bdio_layout {
 	u32 shrinker_private_data;
 	u32 shrinker_scan_objects;
 	u32 shrink_control_nr_to_scan;
+	u32 kiocb_complete;
+	u32 iov_iter_type;
 };
 
 void bdio_layout(struct bdio_layout *layout);
@@ -202,6 +204,7 @@ void bdio_init_work_on_stack(struct work_struct *work,
 			     void (*func)(struct work_struct *work));
 void bdio_destroy_work_on_stack(struct work_struct *work);
 struct workqueue_struct *bdio_alloc_unbound_workqueue(const char *name);
+unsigned int bdio_online_cpus(void);
 bool bdio_queue_work(struct workqueue_struct *queue, struct work_struct *work);
 
 #endif /* BTRFS_DIO_HELPERS_H */

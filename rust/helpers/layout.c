@@ -67,5 +67,7 @@ void bdio_layout(struct bdio_layout *layout)
 		.shrinker_private_data = offsetof(struct shrinker, private_data),
 		.shrinker_scan_objects = offsetof(struct shrinker, scan_objects),
 		.shrink_control_nr_to_scan = offsetof(struct shrink_control, nr_to_scan),
+		.kiocb_complete = offsetof(struct kiocb, ki_complete),
+		.iov_iter_type = offsetof(struct iov_iter, iter_type),
 	};
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
+#include <linux/cpumask.h>
 #include <linux/workqueue.h>
 #include "helpers.h"
 
@@ -27,6 +28,11 @@ void bdio_destroy_work_on_stack(struct work_struct *work)
 struct workqueue_struct *bdio_alloc_unbound_workqueue(const char *name)
 {
 	return alloc_workqueue("%s", WQ_MEM_RECLAIM | WQ_UNBOUND, 0, name);
+}
+
+unsigned int bdio_online_cpus(void)
+{
+	return num_online_cpus();
 }
 
 bool bdio_queue_work(struct workqueue_struct *queue, struct work_struct *work)

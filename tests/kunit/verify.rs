@@ -8,7 +8,8 @@ use kernel::prelude::*;
 mod tests {
     use crate::verify::{
         part,
-        parts, //
+        parts,
+        PARTS, //
     };
 
     #[test]
@@ -20,11 +21,11 @@ mod tests {
             (31, 16, 1),
             (32, 16, 2),
             (47, 16, 2),
-            (255, 16, 15),
-            (256, 16, 16),
+            (16 * PARTS - 1, 16, PARTS - 1),
+            (16 * PARTS, 16, PARTS),
             // No more than there can be.
-            (272, 16, 16),
-            (usize::MAX, 1, 16),
+            (16 * (PARTS + 1), 16, PARTS),
+            (usize::MAX, 1, PARTS),
             // Not worth it, whatever there is.
             (usize::MAX, usize::MAX, 1),
             (1024, 0, 1),
@@ -37,7 +38,7 @@ mod tests {
     #[test]
     fn each_block_is_in_one_part() {
         for blocks in [0usize, 1, 15, 16, 17, 31, 32, 1023, 1024, 1025, 4096] {
-            for parts in 1usize..=16 {
+            for parts in 1..=PARTS {
                 let mut next = 0;
                 for nr in 0..parts {
                     let part = part(blocks, parts, nr);
