@@ -395,7 +395,9 @@ impl InFlight {
     /// Returns whether direct writers are kept away while it is read.
     fn keeps_writers_away(&self) -> bool {
         let inode = self.read.inode();
-        inode.is_some_and(|inode| window::writers(inode) == Writers::KeptAway)
+        inode.is_some_and(|inode| {
+            window::writers(inode, inode.inode().has_checksums()) == Writers::KeptAway
+        })
     }
 
     /// Gives back what only the attempt so far needs.

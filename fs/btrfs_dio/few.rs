@@ -45,6 +45,7 @@ impl<T> Few<T> {
     }
 
     /// Makes room for `count` elements, if there is none yet.
+    #[inline]
     pub(crate) fn reserve(&mut self, count: usize, gfp: Flags) -> Result<(), AllocError> {
         if count > 1 && self.as_slice().is_empty() {
             self.more = Some(KVVec::with_capacity(count, gfp)?);

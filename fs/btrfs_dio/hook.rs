@@ -8,7 +8,10 @@ use crate::{
         Reason,
         Stop, //
     },
-    request,
+    request::{
+        self,
+        Shape, //
+    },
     resources::Resources,
     safe::{
         btrfs::{
@@ -74,7 +77,7 @@ impl Server for Engine {
         let (offset, length) = (read.pos(), read.count());
         trace::read_begin(read.inode(), offset, length);
         let outcome = match admit(read) {
-            Ok(Admission::Read { alignment }) => request::serve(&self.resources, read, alignment),
+            Ok(Admission::Read(shape)) => request::serve(&self.resources, read, &shape),
             Ok(Admission::Nothing) => Ok(Issued::Now(0)),
             Err(reason) => Err(Stop::Decline(reason)),
         };
@@ -118,10 +121,7 @@ impl Server for Engine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Admission {
     /// One that is served.
-    Read {
-        /// All bits that are set in the address or the length of any piece of its buffer.
-        alignment: usize,
-    },
+    Read(Shape),
     /// One behind the end of the file, which has been served: it returns nothing.
     Nothing,
 }
@@ -144,7 +144,8 @@ fn admit(read: &DirectRead<'_>) -> Result<Admission, Reason> {
         return Err(Reason::Iterator);
     }
     let offset = u64::try_from(read.pos()).map_err(|_| Reason::Unaligned)?;
-    if offset >= inode.size() {
+    let size = inode.size();
+    if offset >= size {
         // Nothing to read, so nothing to align. Final: the file may be growing.
         return Ok(Admission::Nothing);
     }
@@ -162,5 +163,5 @@ fn admit(read: &DirectRead<'_>) -> Result<Admission, Reason> {
     if read.ranges_overlap() {
         return Err(Reason::Iterator);
     }
-    Ok(Admission::Read { alignment })
+    Ok(Admission::Read(Shape { size, alignment }))
 }

@@ -145,8 +145,8 @@ impl Plan {
     }
 
     /// Makes the plan, an empty one so far, that of a window in one extent of plain data, all of which
-    /// goes to the caller's memory, if all its checksums are known, or it has none. Returns whether
-    /// that is so. Does not sleep.
+    /// goes to the caller's memory, if all its checksums are known, or it has none, as `summed` says.
+    /// Returns whether that is so. Does not sleep.
     ///
     /// It is of use if the extent is current afterwards; see [`Self::keep_one`] as well.
     pub(crate) fn make_at_a_glance(
@@ -154,6 +154,7 @@ impl Plan {
         resources: &Resources,
         glance: &Glance<'_>,
         range: &Range,
+        summed: bool,
     ) -> Result<bool, Stop> {
         let segment = Segment::cut(&glance.extent(), range, 0)?;
         let Source::Disk { logical } = segment.source else {
@@ -163,7 +164,7 @@ impl Plan {
             return Ok(false);
         }
         self.fetches.prepare(None, Patience::Nowait);
-        if glance.has_checksums() {
+        if summed {
             let fs = glance.fs();
             let algorithm = fs.checksum_algorithm().ok_or(Reason::Features)?;
             let expected = &mut self.fetches.expected;

@@ -59,14 +59,22 @@ pub(crate) const WINDOW: usize = SZ_4M;
 /// if its caller waited, or told to wait.
 pub(crate) const LARGEST: usize = SZ_16M;
 
-/// Serves an admitted read; `alignment` is all bits that are set in the address or the length of any
-/// piece of its buffer.
+/// What was seen of a read when it was admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// The size of the file in bytes, then.
+    pub(crate) size: u64,
+    /// All bits that are set in the address or the length of any piece of the buffer.
+    pub(crate) alignment: usize,
+}
+
+/// Serves an admitted read.
 ///
 /// Task context; sleeps, unless the read must not; no lock of the filesystem held.
 pub(crate) fn serve(
     resources: &Drain<Resources>,
     read: &mut DirectRead<'_>,
-    alignment: usize,
+    shape: &Shape,
 ) -> Result<Issued, Stop> {
     let inode = read.inode();
     let pos = u64::try_from(read.pos()).map_err(|_| Reason::Unaligned)?;
@@ -83,10 +91,10 @@ pub(crate) fn serve(
         pid: task::current_pid(),
         // Of a read that begins within a block, so is the memory of later windows to their blocks.
         // CAST: Only low bits matter.
-        alignment: alignment | (pos as usize & block.saturating_sub(1)),
+        alignment: shape.alignment | (pos as usize & block.saturating_sub(1)),
     };
 
-    let likely = bytes_to_read(pos, count, inode.size());
+    let likely = bytes_to_read(pos, count, shape.size);
     if likely == 0 {
         return Ok(Issued::Now(0));
     }

@@ -214,7 +214,8 @@ fn prepare_at_a_glance<'a>(
     }
     // CAST: Widening.
     let len = range.len as u64;
-    let writers = match writers(inode) {
+    let summed = inode.inode().has_checksums();
+    let writers = match writers(inode, summed) {
         Writers::Allowed => None,
         Writers::KeptAway => {
             match WriterLock::take(inode, range.start, len, attempt.manner.patience) {
@@ -233,7 +234,7 @@ fn prepare_at_a_glance<'a>(
     if writers.as_ref().is_some_and(|writers| !writers.is_quiet()) {
         return Ok(None);
     }
-    if !plan.make_at_a_glance(resources, &glance, range)? {
+    if !plan.make_at_a_glance(resources, &glance, range, summed)? {
         return Ok(None);
     }
     route::find(&plan.fetches, glance.watch(), &hold, attempt, runs)?;
@@ -248,10 +249,10 @@ fn prepare_at_a_glance<'a>(
     }))
 }
 
-/// Returns whether direct writers are kept away while a window of a file is read.
-pub(crate) fn writers(inode: &DioCount<'_>) -> Writers {
-    let inode = inode.inode();
-    if inode.has_checksums() || !inode.is_overwritten_in_place() {
+/// Returns whether direct writers are kept away while a window of a file is read, which has checksums
+/// or not.
+pub(crate) fn writers(inode: &DioCount<'_>, summed: bool) -> Writers {
+    if summed || !inode.inode().is_overwritten_in_place() {
         Writers::Allowed
     } else {
         Writers::KeptAway
@@ -284,7 +285,7 @@ fn prepare_once<'a>(
         .write_back_compressed(range.start, len, patience)
         .map_err(Stop::Fail)?;
 
-    let writers = writers(inode);
+    let writers = writers(inode, inode.inode().has_checksums());
     let lock = ExtentLock::new(inode, range.start, len, writers, LOCK_TRIES, patience)
         .map_err(Stop::from_mapping)?
         .ok_or(Reason::Busy)?;

@@ -95,11 +95,6 @@ impl<'a> Glance<'a> {
         self.inode.fs()
     }
 
-    /// Returns whether the data of the file has checksums.
-    pub(crate) fn has_checksums(&self) -> bool {
-        self.inode.has_checksums()
-    }
-
     /// Returns whether the file has had the extent all the time since the look.
     ///
     /// To be asked after all that depends on it has been read, with acquire semantics or under a

@@ -86,14 +86,19 @@ impl<'a> Inode<'a> {
 
     /// Returns whether the file is sealed with fs-verity.
     pub(crate) fn has_verity(self) -> bool {
-        // SAFETY: By the type invariants the inode is valid.
-        unsafe { bindings::bdio_fsverity_active(self.as_vfs()) }
+        self.has_flag(kbindings::S_VERITY)
     }
 
     /// Returns whether the file is encrypted.
     pub(crate) fn is_encrypted(self) -> bool {
-        // SAFETY: By the type invariants the inode is valid.
-        unsafe { bindings::bdio_is_encrypted(self.as_vfs()) }
+        self.has_flag(kbindings::S_ENCRYPTED)
+    }
+
+    /// Returns whether a flag of the VFS is set, as of now.
+    fn has_flag(self, flag: u32) -> bool {
+        // SAFETY: By the type invariants the inode is valid. Flags may change at any time.
+        let flags = unsafe { (&raw const (*self.as_vfs()).i_flags).read_volatile() };
+        flags & flag != 0
     }
 
     /// Returns whether the data of the file has checksums that can be looked up.

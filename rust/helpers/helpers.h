@@ -105,8 +105,6 @@ void bdio_inode_lock_shared(struct inode *inode);
 void bdio_inode_unlock_shared(struct inode *inode);
 void bdio_inode_dio_begin(struct inode *inode);
 void bdio_inode_dio_end(struct inode *inode);
-bool bdio_fsverity_active(const struct inode *inode);
-bool bdio_is_encrypted(const struct inode *inode);
 const struct iovec *bdio_iter_iov(const struct iov_iter *iter);
 bool bdio_inode_trylock_shared(struct inode *inode);
 bool bdio_range_needs_writeback(struct inode *inode, loff_t start, loff_t end);

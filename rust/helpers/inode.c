@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
 #include <linux/fs.h>
-#include <linux/fsverity.h>
 #include <linux/pagemap.h>
 #include <linux/uio.h>
 #include "helpers.h"
@@ -34,16 +33,6 @@ void bdio_inode_dio_begin(struct inode *inode)
 void bdio_inode_dio_end(struct inode *inode)
 {
 	inode_dio_end(inode);
-}
-
-bool bdio_fsverity_active(const struct inode *inode)
-{
-	return fsverity_active(inode);
-}
-
-bool bdio_is_encrypted(const struct inode *inode)
-{
-	return IS_ENCRYPTED(inode);
 }
 
 const struct iovec *bdio_iter_iov(const struct iov_iter *iter)
