@@ -223,6 +223,12 @@ fn shared(env: &Env, csum: Csum, extent: usize) -> Result<()> {
         (Via::Async(Engine::Libaio), &[255, 256, 1279][..]),
     ] {
         let request = Request::pread(0, file.data.len()).via(via);
+        // What is right is found right at once.
+        let (_, moved) = subject.observe(&request)?;
+        if let Some(moved) = moved {
+            let good = moved.get("csum_shared") > 0 && moved.trouble() == 0;
+            ensure!(good, "{}: {moved}", subject.at(&request));
+        }
         for &block in bad {
             let place = &placed.blocks[block][0];
             device::write(&fs, place, &[0xbb; BLOCK])?;
