@@ -12,6 +12,7 @@ use crate::fs::{self, Csum, Fs};
 use crate::model::{clone_range, dedupe_range};
 use crate::packed;
 use crate::race::{self, Arena, open_direct_rw, write_at};
+use crate::stats::Stats;
 use crate::sys;
 use anyhow::{Context, Result};
 use rand::{RngExt, rngs::SmallRng};
@@ -191,7 +192,14 @@ impl Upkeep<'_> {
 fn come_and_go(env: &Env, arena: &Arena, stop: &AtomicBool, outcome: &Mutex<Result<()>>) {
     let mut rng = env.rng(401);
     while !stop.load(SeqCst) {
-        if let Err(error) = arena.presence.reload(env) {
+        let served = Stats::read().map(|stats| stats.get("reads") > 0);
+        let gone = match served {
+            // Each time it serves something before it goes.
+            Ok(false) => Ok(()),
+            Ok(true) => arena.presence.reload(env),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = gone {
             *outcome.lock().expect("not poisoned") = Err(error);
             stop.store(true, SeqCst);
         }
@@ -245,7 +253,12 @@ pub fn run(env: &Env, kind: Kind) -> Result<()> {
                 }
             }
         });
-        let result = race::run(env, &arena, SECONDS, |turn, rng| {
+        // Loading takes its time, however few rounds there are.
+        let seconds = match kind {
+            Kind::Reload => SECONDS.max(SECONDS * 100 / env.rounds),
+            _ => SECONDS,
+        };
+        let result = race::run(env, &arena, seconds, |turn, rng| {
             // Whose counters have been looked at by now.
             if kind == Kind::Reload && turn == 0 {
                 scope.spawn(|| come_and_go(env, &arena, &stop, &reloading));
