@@ -179,8 +179,9 @@ impl<'a> DirectRead<'a> {
         if self.iter_type() != kbindings::iter_type_ITER_IOVEC {
             return false;
         }
-        // SAFETY: By the type invariants the iterator is valid. It has an iovec array, of `nr_segs` entries from the current
-        // one on, that does not change while `read_iter` runs: it is a copy in the kernel.
+        // SAFETY: By the type invariants the iterator is valid. It has an iovec array, of `nr_segs`
+        // entries from the current one on, that does not change while `read_iter` runs: it is a copy
+        // in the kernel.
         let ranges = unsafe {
             let first = bindings::bdio_iter_iov(iter);
             core::slice::from_raw_parts(first, (*iter).__bindgen_anon_2.nr_segs)

@@ -63,8 +63,7 @@ impl<'p> Spread<'p, '_> {
             Memory::Caller { .. } => self.callers,
             Memory::Private { .. } => Cursor::default(),
         };
-        let (Memory::Caller { at } | Memory::Private { at, .. }) = span.memory;
-        vecs.seek(&mut cursor, at);
+        vecs.seek(&mut cursor, span.memory.at());
         if matches!(span.memory, Memory::Caller { .. }) {
             self.callers = cursor;
         }
@@ -218,11 +217,10 @@ pub(crate) fn rebuild<'p>(
     marks: &'p [Mark],
 ) {
     for (rebuild, mark) in rebuilds.iter().zip(marks) {
-        let (Memory::Caller { at } | Memory::Private { at, .. }) = rebuild.memory;
         let submit = || {
             let vecs = fetches.vecs(rebuild.memory, pages).ok_or(EINVAL)?;
             let mut cursor = Cursor::default();
-            vecs.seek(&mut cursor, at);
+            vecs.seek(&mut cursor, rebuild.memory.at());
             let pieces = vecs.pieces(&cursor, rebuild.len);
             let mut bio = RebuildBio::new(pool, rebuild.logical, block, pieces, mark)?;
             add(|piece| bio.add(piece), vecs, &mut cursor, rebuild.len)?;

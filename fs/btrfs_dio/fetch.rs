@@ -63,6 +63,12 @@ impl Memory {
         skipped.is_some_and(|skipped| skipped < len)
     }
 
+    /// Returns the offset in the caller's memory, or in the private buffer. In bytes.
+    pub(crate) fn at(self) -> usize {
+        let (Self::Caller { at } | Self::Private { at, .. }) = self;
+        at
+    }
+
     /// Returns the place `bytes` further on.
     pub(crate) fn forward(self, bytes: usize) -> Self {
         match self {

@@ -77,7 +77,7 @@ pub(crate) fn mismatches(
 ) -> u64 {
     // What most reads are: one stretch of memory.
     if let [fetch] = fetches.list() {
-        let (Memory::Caller { at } | Memory::Private { at, .. }) = fetch.memory;
+        let at = fetch.memory.at();
         let (block, algorithm) = (expected.block(), expected.algorithm());
         let wrong = fetches.vecs(fetch.memory, pages).and_then(|vecs| {
             vecs.mismatches_in_first(at, fetch.len, block, algorithm, &mut expected.each())
@@ -154,8 +154,7 @@ fn mismatches_in(
         };
         let wrong = match fetches.vecs(memory, pages) {
             Some(vecs) => {
-                let (Memory::Caller { at } | Memory::Private { at, .. }) = memory;
-                vecs.seek(cursor, at);
+                vecs.seek(cursor, memory.at());
                 vecs.mismatches(cursor, block, count, algorithm, &mut digests, scratch)
             }
             // CAST: Widening.
@@ -182,8 +181,7 @@ pub(crate) fn compare<'e>(
     let digest = expected.each().nth(nr)?;
     let vecs = fetches.vecs(memory, pages)?;
     let mut cursor = Cursor::default();
-    let (Memory::Caller { at } | Memory::Private { at, .. }) = memory;
-    vecs.seek(&mut cursor, at);
+    vecs.seek(&mut cursor, memory.at());
     let found = vecs.hash(&mut cursor, expected.block(), algorithm, scratch)?;
     Some((found, digest, algorithm.matches(&found, digest)))
 }

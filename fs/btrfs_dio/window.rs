@@ -162,6 +162,10 @@ fn prepare_by_lock<'a>(
     runs: &mut Runs,
 ) -> Result<Ready<'a>, Stop> {
     let patience = attempt.manner.patience;
+    if !plan.is_empty() {
+        // Of the glance.
+        *plan = Plan::new(range);
+    }
     let mut stale = 0u32;
     // Each arm mends what cannot happen again, or once more after another, or not that often.
     loop {
@@ -259,8 +263,8 @@ pub(crate) fn writers(inode: &DioCount<'_>, summed: bool) -> Writers {
     }
 }
 
-/// As [`prepare_by_lock`], but only once. `locked`: the extents are to be kept locked until all is known of
-/// them, since they kept changing.
+/// As [`prepare_by_lock`], but only once. `locked`: the extents are to be kept locked until all is
+/// known of them, since they kept changing.
 fn prepare_once<'a>(
     resources: &Resources,
     inode: &DioCount<'a>,
@@ -273,9 +277,6 @@ fn prepare_once<'a>(
     if !runs.is_empty() {
         // Of an attempt before.
         *runs = Runs::new();
-    }
-    if !plan.is_empty() {
-        *plan = Plan::new(range);
     }
     attempt.may_put_off &= !locked;
     let patience = attempt.manner.patience;
