@@ -17,6 +17,21 @@ use kernel::{
     page::PAGE_SIZE, //
 };
 
+/// How much of contiguous memory is mapped along with its first page, from the beginning of that on,
+/// in bytes.
+///
+/// Memory that is always mapped lies there as it does physically. Not so where pages are mapped when
+/// they are used; and where an address carries the tag of its page, the next page may have another
+/// one (`page_to_virt()` in arch/arm64/include/asm/memory.h).
+pub(super) const MAPPED: usize = match cfg!(any(
+    CONFIG_HIGHMEM,
+    CONFIG_KASAN_SW_TAGS,
+    CONFIG_KASAN_HW_TAGS
+)) {
+    true => PAGE_SIZE,
+    false => usize::MAX,
+};
+
 /// A physically contiguous piece of memory.
 #[derive(Clone, Copy)]
 pub(crate) struct Piece<'p> {
@@ -49,11 +64,15 @@ impl Piece<'_> {
         })
     }
 
-    /// Returns whether it consists of blocks of `block` bytes none of which lies in two pages.
+    /// Returns whether it consists of blocks of `block` bytes none of which is mapped in two parts.
     fn is_whole(&self, block: usize) -> bool {
+        let parts = match MAPPED {
+            PAGE_SIZE => self.len | self.offset,
+            _ => self.len,
+        };
         // CAST: Widening.
-        let parts = (self.len | self.offset) as usize & block.wrapping_sub(1);
-        parts == 0 && block.is_power_of_two() && block <= PAGE_SIZE
+        let parts = parts as usize & block.wrapping_sub(1);
+        parts == 0 && block.is_power_of_two() && block <= MAPPED
     }
 
     /// Returns the length in bytes.
@@ -212,7 +231,7 @@ impl<'p> Vecs<'p> {
     pub(crate) fn zero(self, cursor: &mut Cursor, mut bytes: usize) {
         while let Some(piece) = self.next_piece(cursor, bytes) {
             bytes = bytes.saturating_sub(piece.len());
-            self.with_each_page(piece, |ptr, len| {
+            self.with_each_mapping(piece, |ptr, len| {
                 // SAFETY: `ptr` is mapped for `len` bytes that are ours to write. Others may write
                 // them at the same time, as with any buffer of a system call: what they hold then
                 // is up to the user, who sees nothing but own data and zeros.
@@ -224,7 +243,7 @@ impl<'p> Vecs<'p> {
     /// Copies `data` to `cursor`, and moves the cursor past it.
     pub(crate) fn copy_from(self, cursor: &mut Cursor, mut data: &[u8]) {
         while let Some(piece) = self.next_piece(cursor, data.len()) {
-            self.with_each_page(piece, |ptr, len| {
+            self.with_each_mapping(piece, |ptr, len| {
                 let Some((now, later)) = data.split_at_checked(len) else {
                     return;
                 };
@@ -237,8 +256,8 @@ impl<'p> Vecs<'p> {
 
     /// Hashes the next `len` bytes, and moves the cursor past them.
     ///
-    /// If they are not contiguous within a page they are first copied to `scratch`. `None` if they
-    /// have to be, and it is too small, or if there are not as many bytes.
+    /// If they are not contiguous where they are mapped they are first copied to `scratch`. `None` if
+    /// they have to be, and it is too small, or if there are not as many bytes.
     pub(crate) fn hash(
         self,
         cursor: &mut Cursor,
@@ -250,7 +269,7 @@ impl<'p> Vecs<'p> {
         let piece = self.next_piece(&mut ahead, len)?;
         let mut digest = None;
         if piece.len() == len {
-            self.with_each_page(piece, |ptr, mapped| {
+            self.with_each_mapping(piece, |ptr, mapped| {
                 if mapped == len {
                     // SAFETY: `ptr` is mapped and readable for `mapped` bytes.
                     digest = Some(unsafe { alg.hash_raw(ptr, mapped) });
@@ -304,7 +323,7 @@ impl<'p> Vecs<'p> {
     }
 
     /// As [`Self::mismatches`], of a piece in the first vector. `None` if these bytes are not all there,
-    /// or not whole blocks none of which lies in two pages.
+    /// or not whole blocks none of which is mapped in two parts.
     pub(crate) fn mismatches_in_first<'d>(
         self,
         at: usize,
@@ -335,19 +354,19 @@ impl<'p> Vecs<'p> {
         if piece.len() == block {
             // Nothing to walk along.
             let expected = expected.next().unwrap_or_default();
-            // SAFETY: By the contract the block lies in one page, which is mapped from `ptr` on.
+            // SAFETY: By the contract the block is mapped with its first page, from `ptr` on.
             let right = self.with_page(piece, |ptr| unsafe {
                 alg.matches_raw(ptr, block, expected)
             });
             return u64::from(!right);
         }
         let mut bad = 0u64;
-        self.with_each_page(piece, |ptr, len| {
+        self.with_each_mapping(piece, |ptr, len| {
             let mut at = 0usize;
             while at < len {
                 let expected = expected.next().unwrap_or_default();
-                // SAFETY: The page is mapped and readable from `ptr` on over `len` bytes, which are
-                // whole blocks by the contract.
+                // SAFETY: It is mapped and readable from `ptr` on over `len` bytes, which are whole
+                // blocks by the contract.
                 let right = unsafe { alg.matches_raw(ptr.add(at), block, expected) };
                 bad = bad.saturating_add(u64::from(!right));
                 at = at.saturating_add(block);
@@ -360,7 +379,7 @@ impl<'p> Vecs<'p> {
     /// Returns whether there were as many.
     fn copy_to(self, cursor: &mut Cursor, mut out: &mut [u8]) -> bool {
         while let Some(piece) = self.next_piece(cursor, out.len()) {
-            self.with_each_page(piece, |ptr, len| {
+            self.with_each_mapping(piece, |ptr, len| {
                 if let Some((now, later)) = core::mem::take(&mut out).split_at_mut_checked(len) {
                     // SAFETY: `ptr` is mapped and readable for `len` bytes; `now` has as many, and
                     // is private memory. Should a user write at the same time, then what is copied
@@ -373,9 +392,10 @@ impl<'p> Vecs<'p> {
         out.is_empty()
     }
 
-    /// Maps the page that `piece` begins in, and calls `f` with the address of its beginning.
+    /// Maps the page that `piece` begins in, as far as [`MAPPED`] says what follows, and calls `f` with
+    /// the address of its beginning.
     fn with_page<R>(self, piece: Piece<'_>, f: impl FnOnce(*const u8) -> R) -> R {
-        // SAFETY: As in `with_each_page()`.
+        // SAFETY: As in `with_each_mapping()`.
         unsafe {
             let base = bindings::kmap_local_page(piece.page.as_ptr()).cast::<u8>();
             // CAST: Widening.
@@ -385,17 +405,18 @@ impl<'p> Vecs<'p> {
         }
     }
 
-    /// Maps each page of `piece` in turn, and calls `f` with the address and the length of what
-    /// lies in it.
-    pub(super) fn with_each_page(self, piece: Piece<'_>, mut f: impl FnMut(*mut u8, usize)) {
+    /// Maps `piece` as far as it can be at a time, and calls `f` with the address and the length of
+    /// each stretch: one if [`MAPPED`] allows it, or one for each page.
+    pub(super) fn with_each_mapping(self, piece: Piece<'_>, mut f: impl FnMut(*mut u8, usize)) {
         let mut page = piece.page;
         // CAST: Widening.
         let mut offset = piece.offset as usize;
         let mut left = piece.len();
         while left > 0 {
-            let len = left.min(PAGE_SIZE.saturating_sub(offset));
-            // SAFETY: The page is valid by the type invariants. The mapping is used by this task
-            // only, and undone below in the reverse order, since `f` returns with its own undone.
+            let len = left.min(MAPPED.saturating_sub(offset));
+            // SAFETY: The page is valid by the type invariants; those that follow it, of as many bytes
+            // as are told, are mapped with it, by `MAPPED`. The mapping is used by this task only, and
+            // undone below in the reverse order, since `f` returns with its own undone.
             unsafe {
                 let base = bindings::kmap_local_page(page.as_ptr()).cast::<u8>();
                 f(base.add(offset), len);
@@ -404,7 +425,8 @@ impl<'p> Vecs<'p> {
             left = left.saturating_sub(len);
             offset = 0;
             if left > 0 {
-                // SAFETY: A piece is contiguous, so the next `struct page` is of it as well.
+                // SAFETY: A piece is contiguous, so the next `struct page` is of it as well: there is
+                // more than `MAPPED`, which is a page then.
                 page = unsafe { page.add(1) };
             }
         }

@@ -3,17 +3,15 @@
 //! Where decompressed bytes go.
 
 use super::super::vecs::{
+    self,
     Cursor,
     Vecs, //
 };
-use kernel::{
-    page::PAGE_SIZE,
-    prelude::*, //
-};
+use kernel::prelude::*;
 
 /// Memory that is filled from its start to its end.
 ///
-/// A chunk of it that does not cross a page is handed out by address, to be written to. What lies
+/// A chunk of it that is mapped as a whole is handed out by address, to be written to. What lies
 /// behind the bytes that were made may be written to as well, as decoders do: it is filled later.
 pub(crate) struct Output<'a> {
     to: Memory<'a>,
@@ -26,7 +24,7 @@ enum Memory<'a> {
     /// From the cursor on.
     Pages { pages: Vecs<'a>, cursor: Cursor },
     /// From this offset on. A chunk crosses no multiple of `piece`, for the tests: that of a buffer
-    /// of pages crosses none of a page.
+    /// of pages may cross none of a page.
     Slice {
         slice: &'a mut [u8],
         at: usize,
@@ -99,13 +97,13 @@ impl<'a> Output<'a> {
         let max = max.min(self.left);
         let made = match &mut self.to {
             Memory::Pages { pages, cursor } => {
-                // What is at the cursor may cross a page: the first part is what is looked for.
+                // What is at the cursor may have to be mapped in parts: the first is what is looked for.
                 let piece = pages
-                    .next_piece(&mut cursor.clone(), max.min(PAGE_SIZE))
+                    .next_piece(&mut cursor.clone(), max.min(vecs::MAPPED))
                     .ok_or(EINVAL)?;
                 let mut f = Some(f);
                 let mut result = Err(EINVAL);
-                pages.with_each_page(piece, |ptr, len| {
+                pages.with_each_mapping(piece, |ptr, len| {
                     if let Some(f) = f.take() {
                         result = f(ptr, len).map(|n| n.min(len));
                     }
