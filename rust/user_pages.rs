@@ -27,6 +27,18 @@ use kernel::{
 /// How many vectors need no memory beside: as many as 16 KiB in one range can take.
 const FEW: usize = 6;
 
+/// How many vectors beside may be freed in any context: what is longer than a page may be of
+/// `vmalloc()`, and `vfree()` sleeps where it is not in an interrupt.
+const ANYWHERE: usize = PAGE_SIZE / size_of::<kbindings::bio_vec>();
+
+/// Returns how many pages a vector is in.
+fn pages(vec: &kbindings::bio_vec) -> usize {
+    // CAST: Widening.
+    (vec.bv_offset as usize)
+        .saturating_add(vec.bv_len as usize)
+        .div_ceil(PAGE_SIZE)
+}
+
 /// The pages of a stretch of the caller's buffer.
 ///
 /// Taken before any lock of the filesystem, because taking them may fault. User pages are pinned,
@@ -37,8 +49,7 @@ const FEW: usize = 6;
 /// # Invariants
 ///
 /// * Each of the first `nr` vectors of `many`, or of `few` if there is none, describes memory whose pages
-///   are contiguous, and valid until this is dropped, and has a length; if it is `few`, its pages are
-///   of one folio.
+///   are contiguous, and valid until this is dropped, and has a length.
 /// * `len` is the sum of their lengths.
 /// * If `pinned`, each page of these carries a pin that is ours.
 pub(crate) struct UserPages<'r> {
@@ -157,7 +168,7 @@ impl<'r> UserPages<'r> {
             }
             self.len = self.len.saturating_add(got);
         }
-        if self.many.is_some() {
+        if self.nr > 1 {
             // Fewer vectors are less for everybody to walk along.
             // SAFETY: The first `nr` vectors are filled, each with contiguous pages.
             // INVARIANT: They describe the same pages, in fewer vectors at the beginning.
@@ -175,16 +186,10 @@ impl<'r> UserPages<'r> {
     pub(super) fn release(&mut self) {
         if self.pinned {
             for vec in self.as_bvecs() {
-                // CAST: Widening.
-                let bytes = vec.bv_offset as usize + vec.bv_len as usize;
                 // SAFETY: By the type invariants the pages of the vector carry a pin of ours each, and
                 // nobody uses them through us any more: `Vecs` borrow from `self`.
                 unsafe {
-                    kbindings::unpin_user_page_range_dirty_lock(
-                        vec.bv_page,
-                        bytes.div_ceil(PAGE_SIZE),
-                        self.clean,
-                    )
+                    kbindings::unpin_user_page_range_dirty_lock(vec.bv_page, pages(vec), self.clean)
                 }
             }
         }
@@ -217,18 +222,22 @@ impl<'r> UserPages<'r> {
     }
 
     /// Returns whether this may be dropped in any context, because the pages need not be marked
-    /// dirty, and are few; if so, it is to be dropped next. Any context; nothing may write to them any
-    /// more.
+    /// dirty, and are not many; if so, it is to be dropped next. Any context; nothing may write to them
+    /// any more.
     ///
     /// A page that is dirty now, when all has been written to it, and is cleaned later, is cleaned
     /// with all that has been written to it.
     pub(crate) fn may_drop_anywhere(&mut self) -> bool {
-        if self.pinned && self.many.is_none() {
-            // SAFETY: By the type invariants the pages are pinned, those of a vector in one folio.
-            self.clean = !self
-                .as_bvecs()
-                .iter()
-                .all(|vec| unsafe { bindings::bdio_page_is_dirty(vec.bv_page) });
+        let many = self.many.as_ref();
+        if many.is_some_and(|many| many.capacity() > ANYWHERE) {
+            return false;
+        }
+        if self.pinned {
+            self.clean = !self.as_bvecs().iter().all(|vec| {
+                // SAFETY: By the type invariants the pages of the vector are pinned, and follow each
+                // other.
+                unsafe { bindings::bdio_pages_are_dirty(vec.bv_page, pages(vec)) }
+            });
         }
         !self.pinned || !self.clean
     }

@@ -3,8 +3,9 @@
 //! Reads whose caller does not wait.
 //!
 //! They are planned and submitted by the task that issues them, as one window. A small one that is
-//! read in place is verified and completed where its last bio ends; any other, and what is not right
-//! with the first look, is brought to its end by a worker.
+//! read in place is verified and completed where its last bio ends, and so is a larger one of which
+//! nothing is to be verified; any other, and what is not right with the first look, is brought to its
+//! end by a worker.
 //!
 //! # States
 //!
@@ -296,6 +297,7 @@ impl Cargo for InFlight {
     }
 
     fn land(&mut self, resources: &Resources, status: Result) -> bool {
+        stats::count(Counter::ByWorker);
         if self.would_wait(status) {
             return self.settle(Err(Stop::Fail(EAGAIN)));
         }

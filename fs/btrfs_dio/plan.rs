@@ -34,6 +34,7 @@ use crate::{
         Range, //
     },
     resources::Resources,
+    run::Spot,
     safe::{
         btrfs::{
             extent_map::{
@@ -57,12 +58,30 @@ use crate::{
         Counter,
         Tally, //
     },
+    stripe::STRIPE_LEN,
     window::{
         Attempt,
         Placement, //
     },
 };
-use kernel::prelude::*;
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*, //
+};
+
+/// Longest window that is verified where its last bio ends. In bytes.
+const VERIFIED_AT_ONCE: usize = 16 << 10;
+/// Longest window that is completed there if there is nothing to verify. In bytes.
+const DONE_AT_ONCE: usize = 256 << 10;
+/// Most fetches of such a window.
+const FEW: usize = 8;
+/// Most runs that these can take: one for each, and for each end of a stripe in them, and twice as many
+/// if they are divided among copies.
+const FEW_RUNS: usize = 2 * (FEW + DONE_AT_ONCE / STRIPE_LEN as usize);
+
+// What is not longer than a page is not of `vmalloc()`; lists double when they grow.
+const _: () = assert!(2 * FEW * size_of::<Fetch>() <= PAGE_SIZE);
+const _: () = assert!(2 * FEW_RUNS * size_of::<Spot>() <= PAGE_SIZE);
 
 /// What a window consists of, with all that was to be learned of it.
 pub(crate) struct Plan {
@@ -382,14 +401,18 @@ impl Plan {
     }
 
     /// Returns whether all there is to do once data has arrived may be done in an interrupt: no more
-    /// than to verify little data in place.
+    /// than to verify little data in place, or to let go of somewhat more that is not verified.
+    ///
+    /// Nor has it lists so long that they could not be freed there.
     pub(crate) fn is_light(&self) -> bool {
-        const LITTLE: usize = 16 << 10;
-
-        self.range.len <= LITTLE
+        let (most, fast) = match &self.fetches.expected {
+            Some(expected) => (VERIFIED_AT_ONCE, expected.is_fast()),
+            None => (DONE_AT_ONCE, true),
+        };
+        fast && self.range.len <= most
+            && self.fetches.list().len() <= FEW
             && self.fetches.are_direct()
             && self.deliveries.is_empty()
-            && self.fetches.expected.as_ref().is_none_or(Expected::is_fast)
     }
 
     /// Gives back what is the filesystem's.

@@ -83,12 +83,14 @@ pub(crate) enum Counter {
     ChecksumsShared,
     /// Windows that were planned without locking them.
     Unlocked,
+    /// Reads that completed later, and that a worker brought to their end.
+    ByWorker,
     /// Reads left to btrfs, for this reason.
     Declined(Reason),
 }
 
 /// All counters, in the order they are shown in; the position of each is its number.
-const COUNTERS: [(Counter, &str); 39] = [
+const COUNTERS: [(Counter, &str); 40] = [
     (Counter::Reads, "reads"),
     (Counter::Bytes, "bytes"),
     (Counter::Queued, "queued"),
@@ -118,6 +120,7 @@ const COUNTERS: [(Counter, &str); 39] = [
     (Counter::ChecksumsLate, "csum_late"),
     (Counter::ChecksumsShared, "csum_shared"),
     (Counter::Unlocked, "unlocked"),
+    (Counter::ByWorker, "by_worker"),
     (Counter::Declined(Reason::Unaligned), "declined_unaligned"),
     (Counter::Declined(Reason::Verity), "declined_verity"),
     (Counter::Declined(Reason::Encrypted), "declined_encrypted"),
@@ -131,7 +134,7 @@ const COUNTERS: [(Counter, &str); 39] = [
 ];
 
 /// The number of the first counter of reads left to btrfs.
-const FIRST_DECLINED: u32 = 29;
+const FIRST_DECLINED: u32 = 30;
 
 const _: () = assert!(COUNTERS.len() <= counters::COUNT as usize);
 
@@ -169,6 +172,7 @@ impl Counter {
             Self::ChecksumsLate => 26,
             Self::ChecksumsShared => 27,
             Self::Unlocked => 28,
+            Self::ByWorker => 29,
             // CAST: The position of the variant, declared in the order of the table.
             Self::Declined(reason) => FIRST_DECLINED + reason as u32,
         }

@@ -181,6 +181,15 @@ impl<'a> ExtentLock<'a> {
         }
         // INVARIANT: Cleared below.
         self.bits &= !bits;
+        // Of what stays locked the state is still needed.
+        let kept = match self.bits {
+            0 => ptr::null_mut(),
+            _ => self.cached,
+        };
+        if !kept.is_null() {
+            // SAFETY: By the type invariants we have a reference.
+            unsafe { bindings::bdio_get_extent_state(kept) }
+        }
         // SAFETY: By the type invariants the bits are set, by us. With a lock bit the function also
         // gives back the reference in `cached`, and nulls it.
         let _ = unsafe {
@@ -194,6 +203,8 @@ impl<'a> ExtentLock<'a> {
                 ptr::null_mut(),
             )
         };
+        // INVARIANT: Null, or the reference that was just taken.
+        self.cached = kept;
     }
 
     /// Returns the inode.

@@ -6,12 +6,18 @@
 #include "btrfs_inode.h"
 #include "ctree.h"
 #include "dev-replace.h"
+#include "extent-io-tree.h"
 #include "extent_map.h"
 #include "file-item.h"
 #include "fs.h"
 #include "ordered-data.h"
 #include "volumes.h"
 #include "helpers.h"
+
+void bdio_get_extent_state(struct extent_state *state)
+{
+	refcount_inc(&state->refs);
+}
 
 void bdio_start_ordered_extent(struct btrfs_ordered_extent *ordered)
 {

@@ -21,6 +21,7 @@ struct btrfs_ordered_extent;
 struct dentry;
 struct extent_buffer;
 struct extent_map;
+struct extent_state;
 struct file;
 struct inode;
 struct iov_iter;
@@ -34,6 +35,7 @@ struct work_struct;
 struct workqueue_struct;
 
 /* btrfs.c */
+void bdio_get_extent_state(struct extent_state *state);
 void bdio_start_ordered_extent(struct btrfs_ordered_extent *ordered);
 bool bdio_has_block_group(struct btrfs_fs_info *fs_info, u64 start);
 void bdio_free_chunk_map(struct btrfs_chunk_map *map);
@@ -174,7 +176,7 @@ void bdio_memalloc_flags_restore(unsigned int flags);
 struct page *bdio_kv_to_page(const void *addr);
 bool bdio_is_vmalloc(const void *addr);
 phys_addr_t bdio_kv_to_phys(const void *addr);
-bool bdio_page_is_dirty(struct page *page);
+bool bdio_pages_are_dirty(struct page *page, size_t nr);
 
 /* rcu.c */
 void bdio_synchronize_tails(void);

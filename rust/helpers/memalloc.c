@@ -36,9 +36,20 @@ phys_addr_t bdio_kv_to_phys(const void *addr)
 	return page_to_phys(bdio_kv_to_page(addr)) + offset_in_page(addr);
 }
 
-bool bdio_page_is_dirty(struct page *page)
+/* Of pages that follow each other. */
+bool bdio_pages_are_dirty(struct page *page, size_t nr)
 {
-	return folio_test_dirty(page_folio(page));
+	for (;;) {
+		struct folio *folio = page_folio(page);
+		size_t rest = folio_nr_pages(folio) - folio_page_idx(folio, page);
+
+		if (!folio_test_dirty(folio))
+			return false;
+		if (nr <= rest)
+			return true;
+		nr -= rest;
+		page += rest;
+	}
 }
 
 bool bdio_is_vmalloc(const void *addr)

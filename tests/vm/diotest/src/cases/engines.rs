@@ -45,6 +45,16 @@ pub fn cases(_: &Env) -> Vec<Case> {
         let name = format!("deep-{}", engine.name());
         cases.push(Case::new(name, move |env| deep(env, engine)));
     }
+    for (csum, most) in [
+        (Csum::Crc32c, 16 << 10),
+        (Csum::Xxhash, 16 << 10),
+        (Csum::Sha256, 0),
+        (Csum::NoDataSum, 256 << 10),
+        (Csum::NoCow, 256 << 10),
+    ] {
+        let name = format!("ends-{}", csum.name());
+        cases.push(Case::new(name, move |env| ends(env, csum, most)));
+    }
     cases.push(Case::new("polled", polled));
     cases.push(Case::new("not_polled", not_polled));
     cases.push(Case::new("polled_writes", polled_writes));
@@ -321,6 +331,54 @@ fn many(env: &Env, fs: &mut Fs, engine: Engine) -> Result<(u64, Stats)> {
         ensure!(pagecache::pages(&direct)? == 0, "cached");
     }
     Ok((total as u64, moved))
+}
+
+/// A read of no more than `most` bytes ends where its data arrives, if its memory
+/// is dirty already; a longer one is ended by a worker.
+fn ends(env: &Env, csum: Csum, most: usize) -> Result<()> {
+    const AGAIN: u64 = 4;
+    const LENGTHS: [usize; 8] = [4, 16, 20, 64, 128, 256, 260, 1024];
+
+    let mut fs = Fs::make(env, &Spec::new("single", csum))?;
+    let mut file = Model::create(fs.path("file"))?;
+    file.write_random(&mut env.rng(0), 0, 2 << 20)?;
+    file.sync()?;
+    fs.remount()?;
+    let direct = model::open_direct(&file.path)?;
+    for engine in [Engine::Libaio, Engine::Uring] {
+        for len in LENGTHS.map(|kib| kib << 10) {
+            let mut memory = Region::new(len)?;
+            let mut queue = Queue::new(engine, 1)?;
+            let mut before = None;
+            for round in 0..=AGAIN {
+                if round == 1 {
+                    before = Stats::look(env)?;
+                }
+                let offset = round * (256 << 10);
+                let iov = [memory.iovec(0..len)];
+                let start = Start {
+                    offset,
+                    iov: &iov,
+                    tag: round,
+                };
+                ensure!(queue.start(&direct, &[start])? == 1, "not taken");
+                let done = queue.finish(1)?.pop().context("a completion")?;
+                ensure!(done.result? == len, "a short read");
+                let want = &file.data[offset as usize..offset as usize + len];
+                let differs = first_difference(memory.part(0..len), want);
+                ensure!(differs.is_none(), "{len} differs at +{differs:?}");
+                memory.part_mut(0..len).fill(POISON);
+            }
+            let moved = Stats::all_at_once(before.as_ref())?;
+            let want = if len > most { AGAIN } else { 0 };
+            ensure!(
+                !env.module || moved.get("by_worker") == want && moved.get("queued") == AGAIN,
+                "{len} by {}, {want} by a worker: {moved}",
+                engine.name()
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Longer than what is completed behind its caller's back.
