@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Scopes in which allocations must not enter the filesystem.
+//! Scopes in which allocations must not enter the filesystem, and how much memory there is.
 //!
 //! C header: [`include/linux/sched/mm.h`](srctree/include/linux/sched/mm.h)
 
@@ -39,6 +39,12 @@ impl Drop for Scope {
         // not `Send`, of this task.
         unsafe { bindings::bdio_memalloc_flags_restore(self.flags) }
     }
+}
+
+/// Returns how much memory there is that the kernel can allocate for itself, in bytes.
+pub(crate) fn memory() -> usize {
+    // SAFETY: A question about numbers.
+    unsafe { bindings::bdio_memory() }
 }
 
 /// The scopes that a task is in, for a worker that does something on its behalf: whoever waits for the

@@ -119,8 +119,8 @@ module! {
     imports_ns: ["BTRFS_DIO"],
     params: {
         decoded_cache_kib: u32 {
-            default: crate::cache::DEFAULT_LIMIT_KIB,
-            description: "Memory for decompressed extents in KiB, 0 for none",
+            default: crate::cache::BY_MEMORY_KIB,
+            description: "Memory for decompressed extents in KiB, 0 for none; not given: 2 % of all",
         },
         checksum_cache_kib: u32 {
             default: crate::checksum_cache::DEFAULT_SIZE_KIB,

@@ -52,12 +52,25 @@ use kernel::{
     },
 };
 
-/// The limit in KiB, if the one who loads the module does not say otherwise.
-pub(crate) const DEFAULT_LIMIT_KIB: u32 = 4096;
+/// The limit, if the one who loads the module does not say otherwise: not so many KiB, but 2 % of all
+/// memory, as other caches of the kernel that are nobody's in particular have
+/// (`DM_BUFIO_MEMORY_PERCENT`, drivers/md/dm-bufio.c).
+///
+/// Without us such data is in the page cache, which may have all of it. As there, who needs memory
+/// gets what is here.
+pub(crate) const BY_MEMORY_KIB: u32 = u32::MAX;
+const SHARE: usize = 50;
 
-/// The same in bytes.
-// CAST: Widening.
-pub(crate) const DEFAULT_LIMIT: usize = (DEFAULT_LIMIT_KIB as usize) << 10;
+/// Returns the limit in bytes, if it is said to be so many KiB, and there are so many bytes of memory.
+pub(crate) fn limit(kib: u32, memory: usize) -> usize {
+    match kib {
+        BY_MEMORY_KIB => memory / SHARE,
+        _ => usize::try_from(u64::from(kib) << 10).unwrap_or(usize::MAX),
+    }
+}
+
+/// Most places for extents that have been asked for.
+const PLACES: usize = 1 << 20;
 
 /// What an entry takes beside its data and its checksums, in bytes: an upper bound of the nodes of
 /// both trees and of the counted object, with what the allocator rounds up.
@@ -230,7 +243,7 @@ impl Cache {
         // before that many others have been would not be here any more.
         let places = match limit {
             0 => 0,
-            _ => (limit >> 16).clamp(16, 4096).next_power_of_two(),
+            _ => (limit >> 16).clamp(16, PLACES).next_power_of_two(),
         };
         try_pin_init!(Self {
             limit,

@@ -4,7 +4,10 @@
 
 use crate::{
     budget::Budget,
-    cache::Cache,
+    cache::{
+        self,
+        Cache, //
+    },
     checksum_cache::ChecksumCache,
     safe::{
         block::{
@@ -15,6 +18,7 @@ use crate::{
             pool::BioPool, //
         },
         decode::Decoders,
+        memalloc,
         shrinker::Shrinker,
         workqueue::Queue, //
     },
@@ -68,8 +72,8 @@ impl Resources {
                 ChecksumCache::new(size)?
             },
             cache: {
-                // CAST: Widening.
-                let limit = (crate::module_parameters::decoded_cache_kib.value() as usize) << 10;
+                let kib = crate::module_parameters::decoded_cache_kib.value();
+                let limit = cache::limit(kib, memalloc::memory());
                 Shrinker::new(Arc::pin_init(Cache::new(limit), GFP_KERNEL)?)?
             },
         })

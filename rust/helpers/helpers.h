@@ -176,6 +176,7 @@ void bdio_memalloc_flags_restore(unsigned int flags);
 struct page *bdio_kv_to_page(const void *addr);
 bool bdio_is_vmalloc(const void *addr);
 phys_addr_t bdio_kv_to_phys(const void *addr);
+size_t bdio_memory(void);
 bool bdio_pages_are_dirty(struct page *page, size_t nr);
 
 /* rcu.c */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
+#include <linux/highmem.h>
 #include <linux/mm.h>
 #include <linux/sched/mm.h>
 #include <linux/vmalloc.h>
@@ -50,6 +51,12 @@ bool bdio_pages_are_dirty(struct page *page, size_t nr)
 		nr -= rest;
 		page += rest;
 	}
+}
+
+/* In bytes: what is always mapped, so what can be allocated for whatever we keep. */
+size_t bdio_memory(void)
+{
+	return (size_t)(totalram_pages() - totalhigh_pages()) << PAGE_SHIFT;
 }
 
 bool bdio_is_vmalloc(const void *addr)

@@ -53,7 +53,7 @@ fn found(cache: &Cache, key: &Key, digests: &[u8]) -> Option<u8> {
 mod tests {
     use super::*;
     use crate::{
-        cache::DEFAULT_LIMIT,
+        cache,
         safe::shrinker::{
             Shrink,
             Shrinker, //
@@ -70,6 +70,19 @@ mod tests {
         },
         workqueue, //
     };
+
+    #[test]
+    fn the_limit_is_what_is_said_or_a_share_of_memory() {
+        for (kib, memory, limit) in [
+            (0, 1 << 30, 0),
+            (1, 1 << 30, 1 << 10),
+            (4096, 1 << 20, 4 << 20),
+            (cache::BY_MEMORY_KIB, 1 << 30, (1 << 30) / 50),
+            (cache::BY_MEMORY_KIB, 7, 0),
+        ] {
+            assert_eq!(cache::limit(kib, memory), limit);
+        }
+    }
 
     #[test]
     fn what_is_inserted_is_found() -> Result {
@@ -197,7 +210,7 @@ mod tests {
 
     #[test]
     fn an_extent_is_wanted_the_second_time() -> Result {
-        let cache = cache(DEFAULT_LIMIT)?;
+        let cache = cache(4096 * KIB)?;
         // Reading one by one, each in pieces.
         for nr in 0..1000 {
             assert!(!cache.wants(&key(nr)));
