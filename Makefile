@@ -62,7 +62,7 @@ bench: modules	## measure side by side with btrfs, the device and XFS (hours; QU
 	@scripts/bench
 
 insns: modules	## instructions per read, side by side with btrfs and the device
-	@scripts/vm --icount --no-module --disks 2 --size 768 -- "bench/insns $$(scripts/modules --path)"
+	@scripts/vm --icount --no-module --disks 2 --size 768 --blocksize 4096 -- "bench/insns $$(scripts/modules --path)"
 
 check:		## formatting, lints and rules
 	@$(MAKE) --no-print-directory modules KERNEL=release
