@@ -152,17 +152,6 @@ impl<'p> Vecs<'p> {
         }
     }
 
-    /// Returns the `len` bytes from `at` on, if they are in the first vector, and there is one or more.
-    pub(crate) fn in_first(self, at: usize, len: usize) -> Option<Piece<'p>> {
-        let vec = self.0.first()?;
-        let (at, len) = (u32::try_from(at).ok()?, u32::try_from(len).ok()?);
-        if len == 0 || at.checked_add(len)? > vec.bv_len {
-            return None;
-        }
-        // SAFETY: They are within the vector, which is ours.
-        unsafe { Piece::of(vec, at, len) }
-    }
-
     /// Moves `cursor` to `at` bytes from the beginning, or to the end if that comes first.
     ///
     /// Cheap if it does not lie behind the cursor, and not far in front of it.
@@ -322,9 +311,9 @@ impl<'p> Vecs<'p> {
         bad
     }
 
-    /// As [`Self::mismatches`], of a piece in the first vector. `None` if these bytes are not all there,
-    /// or not whole blocks none of which is mapped in two parts.
-    pub(crate) fn mismatches_in_first<'d>(
+    /// As [`Self::mismatches`], of the `len` bytes from `at` on. `None` if these are not all there, or
+    /// not whole blocks none of which is mapped in two parts; some may have been hashed all the same.
+    pub(crate) fn mismatches_in_place<'d>(
         self,
         at: usize,
         len: usize,
@@ -332,10 +321,34 @@ impl<'p> Vecs<'p> {
         alg: Algorithm,
         expected: &mut impl Iterator<Item = &'d [u8]>,
     ) -> Option<u64> {
-        let piece = self.in_first(at, len)?;
-        let whole = piece.is_whole(block);
-        // SAFETY: It is whole.
-        whole.then(|| unsafe { self.mismatches_of(piece, block, alg, expected) })
+        let (mut skip, mut left, mut bad) = (at, len, 0u64);
+        for vec in self.0 {
+            // CAST: Widening.
+            let there = vec.bv_len as usize;
+            if skip >= there {
+                skip = skip.saturating_sub(there);
+                continue;
+            }
+            let now = left.min(there.saturating_sub(skip));
+            if now == 0 {
+                return None;
+            }
+            // SAFETY: They are within the vector, which is ours.
+            // CAST: No more than the length of the vector.
+            let piece = unsafe { Piece::of(vec, skip as u32, now as u32) }?;
+            if !piece.is_whole(block) {
+                return None;
+            }
+            // SAFETY: It is whole.
+            let wrong = unsafe { self.mismatches_of(piece, block, alg, expected) };
+            bad = bad.saturating_add(wrong);
+            left = left.saturating_sub(now);
+            if left == 0 {
+                return Some(bad);
+            }
+            skip = 0;
+        }
+        None
     }
 
     /// Hashes the blocks of a piece, and returns how many do not have the digest expected.

@@ -83,7 +83,9 @@ pub(crate) fn finish(
     if !plan.is_current() {
         return Ok(Outcome::Changed);
     }
-    plan.deliveries
-        .after(resources, &mut plan.fetches, plan.range.block, pages)?;
+    if !plan.deliveries.is_empty() {
+        plan.deliveries
+            .after(resources, &mut plan.fetches, plan.range.block, pages)?;
+    }
     Ok(Outcome::Right)
 }

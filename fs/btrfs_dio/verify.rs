@@ -75,12 +75,12 @@ pub(crate) fn mismatches(
     pages: &UserPages<'_>,
     scratch: &mut [u8],
 ) -> u64 {
-    // What most reads are: one stretch of memory.
+    // What most reads are: whole blocks of one stretch of memory.
     if let [fetch] = fetches.list() {
         let at = fetch.memory.at();
         let (block, algorithm) = (expected.block(), expected.algorithm());
         let wrong = fetches.vecs(fetch.memory, pages).and_then(|vecs| {
-            vecs.mismatches_in_first(at, fetch.len, block, algorithm, &mut expected.each())
+            vecs.mismatches_in_place(at, fetch.len, block, algorithm, &mut expected.each())
         });
         if let Some(wrong) = wrong {
             return wrong;
