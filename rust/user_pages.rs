@@ -168,7 +168,7 @@ impl<'r> UserPages<'r> {
             }
             self.len = self.len.saturating_add(got);
         }
-        if self.nr > 1 {
+        if self.many.is_some() {
             // Fewer vectors are less for everybody to walk along.
             // SAFETY: The first `nr` vectors are filled, each with contiguous pages.
             // INVARIANT: They describe the same pages, in fewer vectors at the beginning.

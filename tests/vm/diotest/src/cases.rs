@@ -7,6 +7,7 @@ mod cold;
 mod compressed;
 mod copies;
 mod declines;
+mod dirty;
 mod engines;
 mod eof;
 mod faults;
@@ -72,7 +73,7 @@ pub struct Group {
 }
 
 /// Every group, in the order they are run.
-pub const GROUPS: [Group; 31] = [
+pub const GROUPS: [Group; 32] = [
     group("oracle", oracle::cases),
     group("matrix", matrix::cases),
     group("eof", eof::cases),
@@ -84,6 +85,7 @@ pub const GROUPS: [Group; 31] = [
     group("compressed", compressed::cases),
     group("subblock", subblock::cases),
     group("scribble", scribble::cases),
+    group("dirty", dirty::cases),
     group("hostile", hostile::cases),
     group("mutated", mutated::cases),
     group("lifetime", lifetime::cases),
