@@ -23,8 +23,8 @@ pub(crate) trait Shrink: Send + Sync + 'static {
     /// Returns how many pages can be freed. A guess is enough.
     fn count(&self) -> usize;
 
-    /// Frees about `pages` pages, and returns how many it freed; `None` if that cannot be done now.
-    fn scan(&self, pages: usize) -> Option<usize>;
+    /// Frees about `pages` pages, and returns how many it freed.
+    fn scan(&self, pages: usize) -> usize;
 }
 
 /// The registration of a [`Shrink`], which lasts until it is dropped. Holds a reference to it.
@@ -118,7 +118,7 @@ unsafe extern "C" fn scan_callback<T: Shrink>(
     let pages = unsafe { (*control).nr_to_scan };
     // SAFETY: As in `count_callback()`.
     match unsafe { target::<T>(shrinker) }.scan(pages) {
-        Some(freed) => freed.min(SHRINK_EMPTY >> 1),
-        None => SHRINK_STOP,
+        0 => SHRINK_STOP,
+        freed => freed.min(SHRINK_EMPTY >> 1),
     }
 }

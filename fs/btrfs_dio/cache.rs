@@ -53,18 +53,21 @@ use kernel::{
 };
 
 /// The limit, if the one who loads the module does not say otherwise: not so many KiB, but 2 % of all
-/// memory, as other caches of the kernel that are nobody's in particular have
-/// (`DM_BUFIO_MEMORY_PERCENT`, drivers/md/dm-bufio.c).
+/// memory, as much as dm-bufio takes (`DM_BUFIO_MEMORY_PERCENT`, drivers/md/dm-bufio.c), and no more
+/// than [`MOST`].
 ///
-/// Without us such data is in the page cache, which may have all of it. As there, who needs memory
-/// gets what is here.
+/// Without us such data is in the page cache, and charged to the cgroup of who reads it. What is here
+/// is nobody's: no cgroup is charged, and none gives it back when it runs short, but the whole machine
+/// does. So there must not be much of it unless somebody who may decide that has said so.
 pub(crate) const BY_MEMORY_KIB: u32 = u32::MAX;
 const SHARE: usize = 50;
+/// In bytes.
+pub(crate) const MOST: usize = 128 << 20;
 
 /// Returns the limit in bytes, if it is said to be so many KiB, and there are so many bytes of memory.
 pub(crate) fn limit(kib: u32, memory: usize) -> usize {
     match kib {
-        BY_MEMORY_KIB => memory / SHARE,
+        BY_MEMORY_KIB => (memory / SHARE).min(MOST),
         _ => usize::try_from(u64::from(kib) << 10).unwrap_or(usize::MAX),
     }
 }
@@ -80,6 +83,12 @@ const _: () = assert!(2 * (size_of::<Key>() + size_of::<Entry>() + 64) <= OVERHE
 
 /// Most entries taken out in one go while the lock is held.
 const BATCH: usize = 64;
+
+/// Returns how many bytes an allocation of `len` bytes takes at most: the allocator has sizes that are
+/// powers of two, and some between.
+fn taken(len: usize) -> usize {
+    len.checked_next_power_of_two().unwrap_or(usize::MAX)
+}
 
 /// Tells extents apart.
 ///
@@ -239,8 +248,9 @@ impl Cache {
     /// Makes a cache of at most `limit` bytes, 0 for one that keeps nothing. May sleep; fails with
     /// `ENOMEM`.
     pub(crate) fn new(limit: usize) -> impl PinInit<Self, Error> {
-        // Twice as many as there can be entries of the largest extents: what is not asked for again
-        // before that many others have been would not be here any more.
+        // Twice as many as there can be entries of the largest extents, as long as that is not out of
+        // all proportion: what is not asked for again before that many others have been would not be
+        // here any more.
         let places = match limit {
             0 => 0,
             _ => (limit >> 16).clamp(16, PLACES).next_power_of_two(),
@@ -314,9 +324,8 @@ impl Cache {
     }
 
     fn try_insert(&self, key: Key, digests: &[u8], data: KVVec<u8>) -> Result {
-        let size = data
-            .capacity()
-            .saturating_add(digests.len())
+        let size = taken(data.capacity())
+            .saturating_add(taken(digests.len()))
             .saturating_add(OVERHEAD);
         if digests.is_empty() || size > self.limit {
             return Ok(());
@@ -397,17 +406,16 @@ impl Cache {
 impl Shrink for Cache {
     const NAME: &'static CStr = c"btrfs_dio_cache";
 
+    // Under the lock nothing is allocated, so nobody who has it waits for us.
     fn count(&self) -> usize {
-        self.inner
-            .try_lock()
-            .map_or(0, |inner| inner.bytes / PAGE_SIZE)
+        self.bytes() / PAGE_SIZE
     }
 
-    fn scan(&self, pages: usize) -> Option<usize> {
+    fn scan(&self, pages: usize) -> usize {
         let want = pages.saturating_mul(PAGE_SIZE);
         let mut freed = 0usize;
         let mut gone = Gone::default();
-        let mut inner = self.inner.try_lock()?;
+        let mut inner = self.inner.lock();
         for _ in 0..BATCH {
             if freed >= want {
                 break;
@@ -418,6 +426,6 @@ impl Shrink for Cache {
             }
         }
         drop(inner);
-        Some(freed / PAGE_SIZE)
+        freed / PAGE_SIZE
     }
 }

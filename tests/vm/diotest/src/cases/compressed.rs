@@ -8,12 +8,12 @@ use super::Case;
 use crate::buffer::BLOCK;
 use crate::chunks::Chunks;
 use crate::device;
-use crate::env::Env;
+use crate::env::{Env, skip};
 use crate::fiemap::Kind;
 use crate::fs::{Csum, Fs, Spec};
 use crate::mirrors::as_reader_of;
 use crate::model::{self, Model};
-use crate::module::Policy;
+use crate::module::{self, Policy};
 use crate::packed;
 use crate::pagecache;
 use crate::read::Request;
@@ -45,6 +45,7 @@ pub fn cases(_: &Env) -> Vec<Case> {
     cases.push(Case::new("together", together));
     cases.push(Case::new("warm", warm));
     cases.push(Case::new("decoded_once", decoded_once));
+    cases.push(Case::new("room", room));
     cases.push(Case::new("reused", reused));
     cases.push(Case::new("rewritten", rewritten));
     cases.push(Case::new("moved", moved));
@@ -177,6 +178,47 @@ fn decoded_once(env: &Env) -> Result<()> {
             ensure!(misses > 0 && hits >= 32, "64 blocks of 2 extents: {moved}");
         }
     }
+    Ok(())
+}
+
+/// What is kept decompressed is no more than there is room for: all extents of the
+/// file, two of them, or none. It goes when the machine needs memory.
+fn room(env: &Env) -> Result<()> {
+    if !env.module || env.ko.is_none() {
+        return Err(skip("needs a module, and --ko or BTRFS_DIO_KO"));
+    }
+    let (_fs, file) = plain(env, "zstd")?;
+    let hits = |parameters: &str| -> Result<u64> {
+        module::unload_in_time()?;
+        module::load_with(env, parameters)?;
+        let subject = Subject::open(env, &file)?;
+        let before = Stats::look(env)?;
+        // Three blocks of each extent, two times.
+        for _ in 0..2 {
+            for at in (0..256).filter(|at| at % 32 < 3) {
+                subject.read(&Request::pread(at * B, BLOCK))?;
+            }
+        }
+        Ok(Stats::all_at_once(before.as_ref())?.get("cache_hits"))
+    };
+    let all = (|| -> Result<_> {
+        let (none, few) = (hits("decoded_cache_kib=0")?, hits("decoded_cache_kib=300")?);
+        let many = hits("")?;
+        // They are there now, and gone then.
+        let subject = Subject::open(env, &file)?;
+        let before = Stats::look(env)?;
+        sys::drop_caches()?;
+        subject.read(&Request::pread(0, BLOCK))?;
+        let after = Stats::all_at_once(before.as_ref())?.get("cache_hits");
+        Ok((none, few, many, after))
+    })();
+    module::unload_in_time()?;
+    module::load(env)?;
+    let (none, few, many, after) = all?;
+    // The second block that is read of an extent lets all of it be kept. Of what is not kept any more
+    // it may be known, or not, that it has been read before.
+    let good = none == 0 && (16..=24).contains(&few) && many == 8 + 24 && after == 0;
+    ensure!(good, "{none}, {few} and {many} hits, then {after}");
     Ok(())
 }
 
