@@ -47,6 +47,7 @@ use crate::{
             inode::Inode, //
         },
         decode::MAX_EXTENT,
+        hash::MAX_DIGEST,
         patience::Patience,
     },
     segment::{
@@ -66,7 +67,8 @@ use crate::{
 };
 use kernel::{
     page::PAGE_SIZE,
-    prelude::*, //
+    prelude::*,
+    sizes::SZ_4K, //
 };
 
 /// Longest window that is verified where its last bio ends. In bytes.
@@ -75,13 +77,16 @@ const VERIFIED_AT_ONCE: usize = 16 << 10;
 const DONE_AT_ONCE: usize = 256 << 10;
 /// Most fetches of such a window.
 const FEW: usize = 8;
-/// Most runs that these can take: one for each, and for each end of a stripe in them, and twice as many
-/// if they are divided among copies.
-const FEW_RUNS: usize = 2 * (FEW + DONE_AT_ONCE / STRIPE_LEN as usize);
+/// Most runs that these can take: each has two ends more than there are ends of stripes in between, and
+/// twice as many if they are divided among copies.
+const FEW_RUNS: usize = 2 * (2 * FEW + DONE_AT_ONCE / STRIPE_LEN as usize);
 
-// What is not longer than a page is not of `vmalloc()`; lists double when they grow.
+// What is not longer than a page is not of `vmalloc()`; lists double when they grow. Of extents and of
+// checksums there are no more than of fetches and of blocks that are verified.
 const _: () = assert!(2 * FEW * size_of::<Fetch>() <= PAGE_SIZE);
 const _: () = assert!(2 * FEW_RUNS * size_of::<Spot>() <= PAGE_SIZE);
+const _: () = assert!(2 * FEW * size_of::<ExtentMap>() <= PAGE_SIZE);
+const _: () = assert!(2 * VERIFIED_AT_ONCE / SZ_4K * MAX_DIGEST <= PAGE_SIZE);
 
 /// What a window consists of, with all that was to be learned of it.
 pub(crate) struct Plan {

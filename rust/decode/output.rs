@@ -13,6 +13,8 @@ use kernel::prelude::*;
 ///
 /// A chunk of it that is mapped as a whole is handed out by address, to be written to. What lies
 /// behind the bytes that were made may be written to as well, as decoders do: it is filled later.
+/// They also read there what they have written, which a user may have changed meanwhile: that is data
+/// only, all they take from it goes there as well.
 pub(crate) struct Output<'a> {
     to: Memory<'a>,
     /// Bytes that are still to be filled.

@@ -29,7 +29,8 @@ use core::{
 use kernel::prelude::*;
 
 /// The largest window that is decoded, in bytes: `ZSTD_BTRFS_MAX_INPUT`. It is the size of the
-/// workspace that enforces it, for frames that do not say how long they are.
+/// workspace that enforces it, unless a frame says how long it is, and all of it is wanted in one
+/// chunk: that is decoded where it goes, without a window.
 const MAX_WINDOW: usize = MAX_EXTENT;
 
 /// A Zstandard decoder.
