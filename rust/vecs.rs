@@ -17,20 +17,26 @@ use kernel::{
     page::PAGE_SIZE, //
 };
 
-/// How much of contiguous memory is mapped along with its first page, from the beginning of that on,
-/// in bytes.
+/// How much of contiguous memory is mapped along with its first page, from the beginning of that on, in
+/// bytes, if not all of it.
 ///
 /// Memory that is always mapped lies there as it does physically. Not so where pages are mapped when
 /// they are used; and where an address carries the tag of its page, the next page may have another
 /// one (`page_to_virt()` in arch/arm64/include/asm/memory.h).
-pub(super) const MAPPED: usize = match cfg!(any(
+const MAPPED: Option<usize> = match cfg!(any(
     CONFIG_HIGHMEM,
     CONFIG_KASAN_SW_TAGS,
     CONFIG_KASAN_HW_TAGS
 )) {
-    true => PAGE_SIZE,
-    false => usize::MAX,
+    true => Some(PAGE_SIZE),
+    false => None,
 };
+
+/// Returns how many of `bytes` from the beginning of a page on are mapped at a time, if they are
+/// contiguous.
+pub(super) fn mapped(bytes: usize) -> usize {
+    MAPPED.map_or(bytes, |most| bytes.min(most))
+}
 
 /// A physically contiguous piece of memory.
 #[derive(Clone, Copy)]
@@ -66,13 +72,13 @@ impl Piece<'_> {
 
     /// Returns whether it consists of blocks of `block` bytes none of which is mapped in two parts.
     fn is_whole(&self, block: usize) -> bool {
-        let parts = match MAPPED {
-            PAGE_SIZE => self.len | self.offset,
-            _ => self.len,
+        let (parts, fits) = match MAPPED {
+            Some(most) => (self.len | self.offset, block <= most),
+            None => (self.len, true),
         };
         // CAST: Widening.
         let parts = parts as usize & block.wrapping_sub(1);
-        parts == 0 && block.is_power_of_two() && block <= MAPPED
+        parts == 0 && block.is_power_of_two() && fits
     }
 
     /// Returns the length in bytes.
@@ -419,14 +425,14 @@ impl<'p> Vecs<'p> {
     }
 
     /// Maps `piece` as far as it can be at a time, and calls `f` with the address and the length of
-    /// each stretch: one if [`MAPPED`] allows it, or one for each page.
+    /// each stretch: only one if it is [`mapped`] along, or one for each page.
     pub(super) fn with_each_mapping(self, piece: Piece<'_>, mut f: impl FnMut(*mut u8, usize)) {
         let mut page = piece.page;
         // CAST: Widening.
         let mut offset = piece.offset as usize;
         let mut left = piece.len();
         while left > 0 {
-            let len = left.min(MAPPED.saturating_sub(offset));
+            let len = mapped(left.saturating_add(offset)).saturating_sub(offset);
             // SAFETY: The page is valid by the type invariants; those that follow it, of as many bytes
             // as are told, are mapped with it, by `MAPPED`. The mapping is used by this task only, and
             // undone below in the reverse order, since `f` returns with its own undone.

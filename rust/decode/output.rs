@@ -101,7 +101,7 @@ impl<'a> Output<'a> {
             Memory::Pages { pages, cursor } => {
                 // What is at the cursor may have to be mapped in parts: the first is what is looked for.
                 let piece = pages
-                    .next_piece(&mut cursor.clone(), max.min(vecs::MAPPED))
+                    .next_piece(&mut cursor.clone(), vecs::mapped(max))
                     .ok_or(EINVAL)?;
                 let mut f = Some(f);
                 let mut result = Err(EINVAL);
