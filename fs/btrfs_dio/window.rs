@@ -486,7 +486,6 @@ fn deliver(
     let Some(hold) = ready.hold.take() else {
         return deliver_now(resources, ready, plan, pages).map(|()| Outcome::Right);
     };
-    let writers = ready.writers;
     let block = plan.range.block;
     let mut late = plan.take_late();
     let (before, looked_up, status) = {
@@ -502,7 +501,10 @@ fn deliver(
             |submitter| {
                 let pool = &resources.pool;
                 bio::submit(submitter, pool, runs, fetches, pages, manner, spots);
-                deliveries.before(resources, block, pages)
+                match deliveries.is_empty() {
+                    true => Ok(()),
+                    false => deliveries.before(resources, block, pages),
+                }
             },
             || match &mut late {
                 Some(expected) => look_up_late(resources, inode, expected),
@@ -524,7 +526,8 @@ fn deliver(
         plan.fetches.expected = late;
     }
     let outcome = completion::finish(resources, plan, attempt.placement, pages, status);
-    drop(writers);
+    // Where it is: to move it would be to copy it.
+    ready.writers = None;
     let outcome = outcome?;
     if outcome == Outcome::Right {
         plan.tally.note();
