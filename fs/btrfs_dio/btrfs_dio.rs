@@ -120,7 +120,7 @@ module! {
     params: {
         decoded_cache_kib: u32 {
             default: crate::cache::BY_MEMORY_KIB,
-            description: "Memory for decompressed extents in KiB, 0 for none; not given: 2 % of all, or 128 MiB",
+            description: "Memory for decompressed extents in KiB, 0 for none; not given: 2 % of all, 128 MiB at most",
         },
         checksum_cache_kib: u32 {
             default: crate::checksum_cache::DEFAULT_SIZE_KIB,

@@ -84,8 +84,8 @@ const _: () = assert!(2 * (size_of::<Key>() + size_of::<Entry>() + 64) <= OVERHE
 /// Most entries taken out in one go while the lock is held.
 const BATCH: usize = 64;
 
-/// Returns how many bytes an allocation of `len` bytes takes at most: the allocator has sizes that are
-/// powers of two, and some between.
+/// Returns how many bytes an allocation of `len` bytes takes: the allocator has sizes that are powers of
+/// two, and some between. What is in single pages, and takes a list of them, is taken to be, too.
 fn taken(len: usize) -> usize {
     len.checked_next_power_of_two().unwrap_or(usize::MAX)
 }
@@ -297,7 +297,7 @@ impl Cache {
     /// context.
     pub(crate) fn wants(&self, key: &Key) -> bool {
         // CAST: Widening.
-        if (key.ram_bytes as usize).saturating_add(OVERHEAD) > self.limit {
+        if taken(key.ram_bytes as usize).saturating_add(OVERHEAD) > self.limit {
             return false;
         }
         let fingerprint = key.fingerprint();

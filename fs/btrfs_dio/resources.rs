@@ -51,7 +51,7 @@ pub(crate) struct Resources {
     pub(crate) budget: Arc<Budget>,
     /// Checksums that have been looked up.
     pub(crate) checksums: ChecksumCache,
-    /// What has been decompressed, as long as nobody needs the memory.
+    /// What has been decompressed, as long as the machine does not need the memory.
     cache: Shrinker<Cache>,
 }
 

@@ -75,8 +75,8 @@ pub(crate) fn mismatches(
     pages: &UserPages<'_>,
     scratch: &mut [u8],
 ) -> u64 {
-    // What most reads are: whole blocks of one stretch of memory.
-    if let [fetch] = fetches.list() {
+    // What most reads are: one stretch of memory, in which no block is in pieces.
+    if let ([fetch], true) = (fetches.list(), scratch.is_empty()) {
         let at = fetch.memory.at();
         let (block, algorithm) = (expected.block(), expected.algorithm());
         let wrong = fetches.vecs(fetch.memory, pages).and_then(|vecs| {

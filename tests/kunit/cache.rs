@@ -78,7 +78,11 @@ mod tests {
             (1, 1 << 30, 1 << 10),
             (4096, 1 << 20, 4 << 20),
             (cache::BY_MEMORY_KIB, 1 << 30, (1 << 30) / 50),
-            (cache::BY_MEMORY_KIB, usize::MAX, cache::MOST),
+            (
+                cache::BY_MEMORY_KIB,
+                usize::MAX,
+                (usize::MAX / 50).min(cache::MOST),
+            ),
             (cache::BY_MEMORY_KIB, 7, 0),
         ] {
             assert_eq!(cache::limit(kib, memory), limit);
@@ -228,6 +232,13 @@ mod tests {
         // What does not fit is not wanted.
         let small = self::cache(64 * KIB)?;
         assert!(!small.wants(&KEY) && !small.wants(&KEY));
+        // As it counts what the allocator takes for it.
+        let rounded = self::cache(EXTENT)?;
+        let odd = Key {
+            ram_bytes: 100 << 10,
+            ..KEY
+        };
+        assert!(!rounded.wants(&odd) && !rounded.wants(&odd));
         Ok(())
     }
 
