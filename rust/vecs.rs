@@ -318,7 +318,8 @@ impl<'p> Vecs<'p> {
     }
 
     /// As [`Self::mismatches`], of the `len` bytes from `at` on. `None` if these are not all there, or
-    /// not whole blocks none of which is mapped in two parts; some may have been hashed all the same.
+    /// not whole blocks none of which is mapped in two parts: some may have been hashed all the same,
+    /// and what was expected of them taken.
     pub(crate) fn mismatches_in_place<'d>(
         self,
         at: usize,
@@ -411,8 +412,8 @@ impl<'p> Vecs<'p> {
         out.is_empty()
     }
 
-    /// Maps the page that `piece` begins in, as far as [`MAPPED`] says what follows, and calls `f` with
-    /// the address of its beginning.
+    /// Maps the page that `piece` begins in, with as much of what follows as [`MAPPED`] says, and calls
+    /// `f` with the address of the piece.
     fn with_page<R>(self, piece: Piece<'_>, f: impl FnOnce(*const u8) -> R) -> R {
         // SAFETY: As in `with_each_mapping()`.
         unsafe {

@@ -37,8 +37,64 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec(step, 0..12)
 }
 
+/// Pieces of sectors, in which blocks mostly are whole.
+fn sectors() -> impl Strategy<Value = Vec<(usize, usize)>> {
+    let unit = prop_oneof![1 => Just(512usize), 2 => Just(4096usize)];
+    let piece = (unit, 0usize..3, 0usize..4);
+    vec(
+        piece.prop_map(|(unit, gap, len)| (gap * unit, len * unit)),
+        0..6,
+    )
+}
+
 proptest! {
     #![proptest_config(slow())]
+
+    /// Which blocks are not what is expected does not depend on the pieces they are in, nor on whether
+    /// they are looked at where they are.
+    #[test]
+    fn blocks_are_told_apart(
+        pieces in prop_oneof![pieces(), sectors()],
+        block in prop_oneof![Just(512usize), Just(4096)],
+        skip in prop_oneof![Just(0usize), Just(512), Just(4096), 0usize..9000],
+        more in 0usize..2,
+        wrong in vec(any::<prop::sample::Index>(), 0..3),
+        missing in prop_oneof![3 => Just(0usize), 1 => 0usize..3],
+    ) {
+        let memory = Pieces::new(&pieces);
+        let (vecs, all) = (memory.vecs(), memory.bytes());
+        let at = skip.min(all.len());
+        let there = (all.len() - at) / block;
+        let alg = Algorithm::Crc32c;
+        let mut digests: Vec<_> = all[at..]
+            .chunks_exact(block)
+            .map(|block| alg.hash(block)[..alg.digest_size()].to_vec())
+            .collect();
+        let mut bad = std::collections::BTreeSet::new();
+        for nr in wrong {
+            if there > 0 {
+                let nr = nr.index(there);
+                digests[nr][0] ^= u8::from(bad.insert(nr));
+            }
+        }
+        digests.truncate(there - missing.min(there));
+        bad.extend(digests.len()..there);
+        // What is not there is not right either.
+        let (count, wrong) = (there + more, (bad.len() + more) as u64);
+        let expected = || digests.iter().map(Vec::as_slice);
+
+        let mut cursor = memory.cursor(at);
+        let mut scratch = vec![0; block];
+        let found = vecs.mismatches(&mut cursor, block, count, alg, &mut expected(), &mut scratch);
+        prop_assert_eq!(found, wrong);
+        let found = vecs.mismatches_in_place(at, count * block, block, alg, &mut expected());
+        prop_assert!(found.is_none_or(|found| found == wrong && more == 0 && count > 0));
+        // It is not for nothing.
+        let whole = |(gap, len): &(usize, usize)| gap % block == 0 && len % block == 0;
+        if more == 0 && count > 0 && at % block == 0 && pieces.iter().all(whole) {
+            prop_assert!(found.is_some());
+        }
+    }
 
     /// Whatever is done with it, memory in pieces is as memory in one, and what is beside it stays as
     /// it was.
