@@ -12,7 +12,7 @@ use crate::env::Env;
 use crate::fs::{Csum, Fs, Spec};
 use crate::model::{self, Model};
 use crate::stats::Stats;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -23,17 +23,30 @@ const SLOW: u32 = 300;
 
 pub fn cases(_: &Env) -> Vec<Case> {
     let mut cases = Vec::new();
-    for (csum, blocks) in [
-        (Csum::Crc32c, 4),
-        (Csum::NoDataSum, 16),
-        (Csum::NoDataSum, 64),
+    for (csum, blocks, folios) in [
+        (Csum::Crc32c, 4, Folios::Small),
+        (Csum::NoDataSum, 16, Folios::Small),
+        (Csum::NoDataSum, 64, Folios::Small),
+        (Csum::NoDataSum, 64, Folios::Any),
         // Ended by a worker, whatever the pages are.
-        (Csum::Crc32c, 16),
+        (Csum::Crc32c, 16, Folios::Small),
     ] {
-        let name = format!("{}-{}k", csum.name(), blocks * 4);
-        cases.push(Case::new(name, move |env| cleaned(env, csum, blocks)));
+        let kind = if folios == Folios::Any { "-any" } else { "" };
+        let name = format!("{}-{}k{kind}", csum.name(), blocks * 4);
+        cases.push(Case::new(name, move |env| {
+            cleaned(env, csum, blocks, folios)
+        }));
     }
     cases
+}
+
+/// What the pages of the target are in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Folios {
+    /// Each is a folio of its own.
+    Small,
+    /// They are in whatever folios the kernel makes for who writes a file.
+    Any,
 }
 
 /// Whether a page of these is written to once more.
@@ -54,8 +67,8 @@ const TOUCHED: [(&str, Touched); 6] = [
 /// What the target consists of.
 struct Pages {
     count: usize,
-    /// One that lies in memory where the one before it ends, if there is such: both are
-    /// of one stretch for whoever looks at them.
+    /// The last one that lies in memory where the one before it ends, if there is such:
+    /// both are of one stretch for whoever looks at them.
     behind: usize,
 }
 
@@ -70,6 +83,10 @@ impl Pages {
             .map(|entry| entry.iter().rev().fold(0u64, |n, &b| n << 8 | u64::from(b)))
             .map(|entry| entry & ((1 << 55) - 1))
             .collect();
+        ensure!(
+            frames.iter().all(|&frame| frame > 0),
+            "no frames to be seen"
+        );
         let behind = frames.windows(2).rposition(|pair| pair[0] + 1 == pair[1]);
         Ok(Self {
             count,
@@ -78,7 +95,40 @@ impl Pages {
     }
 }
 
-fn cleaned(env: &Env, csum: Csum, blocks: usize) -> Result<()> {
+/// A new file of so many bytes of poison on disk, its pages in memory.
+fn target(path: &Path, len: usize, folios: Folios) -> Result<(File, Region, Pages)> {
+    let target = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)?;
+    match folios {
+        Folios::Small => target.set_len(len as u64)?,
+        Folios::Any => target.write_all_at(&vec![POISON; len], 0)?,
+    }
+    let mut region = Region::of_file(&target, len)?;
+    region.no_readahead()?;
+    region.bytes_mut().fill(POISON);
+    target.sync_all()?;
+    let pages = Pages::of(&region)?;
+    Ok((target, region, pages))
+}
+
+/// The same; if the file is long, two of its pages lie together.
+fn placed(path: &Path, len: usize, folios: Folios) -> Result<(File, Region, Pages)> {
+    for _ in 0..16 {
+        let made = target(path, len, folios)?;
+        if made.2.behind > 0 || len < 64 * BLOCK {
+            return Ok(made);
+        }
+        drop(made);
+        std::fs::write("/proc/sys/vm/compact_memory", "1")?;
+    }
+    bail!("no page lies behind another")
+}
+
+fn cleaned(env: &Env, csum: Csum, blocks: usize, folios: Folios) -> Result<()> {
     let device = Mapped::new("dirty", &env.take(1)?[0])?;
     let mut fs = Fs::make_on(env, &Spec::new("single", csum), vec![device.path()])?;
     let mut file = Model::create(fs.path("file"))?;
@@ -96,7 +146,7 @@ fn cleaned(env: &Env, csum: Csum, blocks: usize) -> Result<()> {
         let want = &file.data[at..at + blocks * BLOCK];
         let path = fs.path(format!("target{nr}"));
         let moved = loop {
-            let moved = attempt(env, (&direct, at), &path, want, *touched)
+            let moved = attempt(env, (&direct, at), &path, want, *touched, folios)
                 .with_context(|| format!("written to again: {name}"))?;
             if let Some(moved) = moved {
                 break moved;
@@ -107,8 +157,10 @@ fn cleaned(env: &Env, csum: Csum, blocks: usize) -> Result<()> {
         };
         let clean = *name != "all";
         let verified = csum == Csum::Crc32c && blocks > 4;
+        // Who touches a page dirties its folio.
+        let known = folios == Folios::Small || ["none", "all"].contains(name);
         ensure!(
-            !env.module || moved.get("by_worker") == u64::from(clean || verified),
+            !env.module || !known || moved.get("by_worker") == u64::from(clean || verified),
             "written to again: {name}: {moved}"
         );
     }
@@ -124,20 +176,9 @@ fn attempt(
     path: &Path,
     want: &[u8],
     touched: Touched,
+    folios: Folios,
 ) -> Result<Option<Stats>> {
-    let target = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(path)?;
-    target.set_len(want.len() as u64)?;
-    let mut region = Region::of_file(&target, want.len())?;
-    // Each page a folio of its own.
-    region.no_readahead()?;
-    region.bytes_mut().fill(POISON);
-    target.sync_all()?;
-    let pages = Pages::of(&region)?;
+    let (target, mut region, pages) = placed(path, want.len(), folios)?;
     let before = Stats::look(env)?;
     let mut queue = Queue::new(Engine::Libaio, 1)?;
     let iov = [region.iovec(0..want.len())];
@@ -160,7 +201,6 @@ fn attempt(
     if early {
         return Ok(None);
     }
-    eprintln!("# {}: page {} is behind another", env.case, pages.behind);
     let moved = Stats::all_at_once(before.as_ref())?;
     let differs = first_difference(region.bytes(), want);
     ensure!(differs.is_none(), "differs at +{differs:?}");
