@@ -63,14 +63,34 @@ pub fn load_with(env: &Env, parameters: &str) -> Result<()> {
     Ok(())
 }
 
+/// Skips a case that cannot unload the module and load it again.
+pub fn able(env: &Env) -> Result<()> {
+    if !env.module {
+        return Err(skip("no module to unload"));
+    }
+    match env.ko {
+        Some(_) => Ok(()),
+        None => Err(skip("needs --ko or BTRFS_DIO_KO")),
+    }
+}
+
+/// Runs `f` with the module loaded with other parameters.
+pub fn with<T>(env: &Env, parameters: &str, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    able(env)?;
+    without(env, || {
+        load_with(env, parameters)?;
+        let result = f();
+        unload()?;
+        result
+    })
+}
+
 /// Runs `f` with the module unloaded. Without one, just runs `f`.
 pub fn without<T>(env: &Env, f: impl FnOnce() -> Result<T>) -> Result<T> {
     if !env.module {
         return f();
     }
-    if env.ko.is_none() {
-        return Err(skip("needs --ko or BTRFS_DIO_KO"));
-    }
+    able(env)?;
     unload()?;
     let result = f();
     load(env)?;

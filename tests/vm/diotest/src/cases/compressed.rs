@@ -8,7 +8,7 @@ use super::Case;
 use crate::buffer::BLOCK;
 use crate::chunks::Chunks;
 use crate::device;
-use crate::env::{Env, skip};
+use crate::env::Env;
 use crate::fiemap::Kind;
 use crate::fs::{Csum, Fs, Spec};
 use crate::mirrors::as_reader_of;
@@ -184,13 +184,9 @@ fn decoded_once(env: &Env) -> Result<()> {
 /// What is kept decompressed is no more than there is room for: all extents of the
 /// file, two of them, or none. It goes when the machine needs memory.
 fn room(env: &Env) -> Result<()> {
-    if !env.module || env.ko.is_none() {
-        return Err(skip("needs a module, and --ko or BTRFS_DIO_KO"));
-    }
+    module::able(env)?;
     let (_fs, file) = plain(env, "zstd")?;
-    let hits = |parameters: &str| -> Result<u64> {
-        module::unload_in_time()?;
-        module::load_with(env, parameters)?;
+    let hits = || -> Result<u64> {
         let subject = Subject::open(env, &file)?;
         let before = Stats::look(env)?;
         // Three blocks of each extent, two times.
@@ -201,22 +197,18 @@ fn room(env: &Env) -> Result<()> {
         }
         Ok(Stats::all_at_once(before.as_ref())?.get("cache_hits"))
     };
-    let all = (|| -> Result<_> {
-        let (none, few) = (hits("decoded_cache_kib=0")?, hits("decoded_cache_kib=300")?);
-        let many = hits("")?;
+    let none = module::with(env, "decoded_cache_kib=0", hits)?;
+    let few = module::with(env, "decoded_cache_kib=300", hits)?;
+    let (many, after) = module::with(env, "", || {
+        let many = hits()?;
         // They are there now, and gone then.
         let subject = Subject::open(env, &file)?;
         let before = Stats::look(env)?;
         sys::drop_caches()?;
         subject.read(&Request::pread(0, BLOCK))?;
         let after = Stats::all_at_once(before.as_ref())?.get("cache_hits");
-        Ok((none, few, many, after))
-    })();
-    // If that is not loaded, there is another error to tell.
-    let _ = module::unload_in_time();
-    let loaded = module::load(env);
-    let (none, few, many, after) = all?;
-    loaded?;
+        Ok((many, after))
+    })?;
     // The second block that is read of an extent lets all of it be kept. Of what is not kept any more
     // it may be known, or not, that it has been read before.
     let good = none == 0 && (16..=24).contains(&few) && many == 8 + 24 && after == 0;

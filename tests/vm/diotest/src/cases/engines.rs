@@ -5,7 +5,7 @@
 //! waits in their place.
 
 use super::Case;
-use crate::aio::{Engine, Queue, Start};
+use crate::aio::{self, Engine, Queue, Start};
 use crate::buffer::{BLOCK, POISON, Region, first_difference};
 use crate::env::Env;
 use crate::fs::{self, Csum, Fs, Spec};
@@ -348,22 +348,14 @@ fn ends(env: &Env, csum: Csum, most: usize) -> Result<()> {
     for engine in [Engine::Libaio, Engine::Uring] {
         for len in LENGTHS.map(|kib| kib << 10) {
             let mut memory = Region::new(len)?;
-            let mut queue = Queue::new(engine, 1)?;
             let mut before = None;
             for round in 0..=AGAIN {
                 if round == 1 {
                     before = Stats::look(env)?;
                 }
                 let offset = round * (256 << 10);
-                let iov = [memory.iovec(0..len)];
-                let start = Start {
-                    offset,
-                    iov: &iov,
-                    tag: round,
-                };
-                ensure!(queue.start(&direct, &[start])? == 1, "not taken");
-                let done = queue.finish(1)?.pop().context("a completion")?;
-                ensure!(done.result? == len, "a short read");
+                let count = aio::read(engine, &direct, &[memory.iovec(0..len)], offset)?;
+                ensure!(count == len, "a short read");
                 let want = &file.data[offset as usize..offset as usize + len];
                 let differs = first_difference(memory.part(0..len), want);
                 ensure!(differs.is_none(), "{len} differs at +{differs:?}");

@@ -6,7 +6,7 @@ use super::Case;
 use super::chaos::{self, Kind};
 use crate::aio::Engine;
 use crate::device::Mapped;
-use crate::env::{Env, skip};
+use crate::env::Env;
 use crate::flood::{Flood, Reads};
 use crate::fs::{self, Csum, Fs, Spec};
 use crate::model::{self, Model};
@@ -31,7 +31,7 @@ pub fn cases(_: &Env) -> Vec<Case> {
         Case::new("flooded", flooded),
         Case::new("fio", fio),
         Case::new("chaos", |env| {
-            able(env)?;
+            module::able(env)?;
             chaos::run(env, Kind::Reload)
         }),
     ]
@@ -50,19 +50,9 @@ fn cycle(env: &Env) -> Result<()> {
     Ok(())
 }
 
-fn able(env: &Env) -> Result<()> {
-    if !env.module {
-        return Err(skip("no module to unload"));
-    }
-    match env.ko {
-        Some(_) => Ok(()),
-        None => Err(skip("needs --ko or BTRFS_DIO_KO")),
-    }
-}
-
 /// Without any reader, many times.
 fn idle(env: &Env) -> Result<()> {
-    able(env)?;
+    module::able(env)?;
     for _ in 0..env.scaled(20) {
         module::unload()?;
         module::load(env)?;
@@ -74,7 +64,7 @@ fn idle(env: &Env) -> Result<()> {
 
 /// With its file open: the code behind the file must not go away before it is closed.
 fn open_stats(env: &Env) -> Result<()> {
-    able(env)?;
+    module::able(env)?;
     let file = File::open(stats::PATH)?;
     match module::unload() {
         Err(e) if module::is_busy(&e) => {}
@@ -91,7 +81,7 @@ fn open_stats(env: &Env) -> Result<()> {
 }
 
 fn arena(env: &Env) -> Result<(Fs, Arena)> {
-    able(env)?;
+    module::able(env)?;
     let fs = Fs::make(env, &Spec::new("raid1", Csum::Crc32c))?;
     let arena = Arena::create(fs.path("raced"), 192)?;
     Ok((fs, arena))
@@ -124,7 +114,7 @@ fn readers_and_writer(env: &Env) -> Result<()> {
 /// Under reads that nobody waits for, on a device that takes its time. It ends
 /// after the last of them, or says that it is busy; they do not notice.
 fn in_flight(env: &Env) -> Result<()> {
-    able(env)?;
+    module::able(env)?;
     let device = Mapped::new("diotest", &env.take(1)?[0])?;
     let spec = Spec::new("single", Csum::Crc32c);
     let mut fs = Fs::make_on(env, &spec, vec![device.path()])?;
@@ -199,7 +189,7 @@ fn flooded(env: &Env) -> Result<()> {
 
 /// Under fio, which verifies what it reads.
 fn fio(env: &Env) -> Result<()> {
-    able(env)?;
+    module::able(env)?;
     let fs = Fs::make(env, &Spec::new("raid1", Csum::Crc32c))?;
     // To load and to unload takes seconds where the checkers are.
     let runtime = format!("--runtime={}", env.duration(10).as_secs().max(20));
