@@ -9,6 +9,7 @@
 pub(crate) mod bell;
 pub(crate) mod block;
 pub(crate) mod btrfs;
+pub(crate) mod comparison;
 pub(crate) mod counters;
 pub(crate) mod debugfs;
 pub(crate) mod decode;

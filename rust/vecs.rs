@@ -4,9 +4,12 @@
 //!
 //! C header: [`include/linux/bvec.h`](srctree/include/linux/bvec.h)
 
-use super::hash::{
-    Algorithm,
-    Digest, //
+use super::{
+    comparison::Comparison,
+    hash::{
+        Algorithm,
+        Digest, //
+    }, //
 };
 use core::{
     marker::PhantomData,
@@ -23,6 +26,9 @@ use kernel::{
 /// Memory that is always mapped lies there as it does physically. Not so where pages are mapped when
 /// they are used; and where an address carries the tag of its page, the next page may have another
 /// one (`page_to_virt()` in arch/arm64/include/asm/memory.h).
+///
+/// `None` also says that to map is to compute an address, which stays good as long as the memory does
+/// ([`include/linux/highmem-internal.h`](srctree/include/linux/highmem-internal.h)).
 const MAPPED: Option<usize> = match cfg!(any(
     CONFIG_HIGHMEM,
     CONFIG_KASAN_SW_TAGS,
@@ -293,28 +299,25 @@ impl<'p> Vecs<'p> {
         expected: &mut impl Iterator<Item = &'d [u8]>,
         scratch: &mut [u8],
     ) -> u64 {
-        let mut bad = 0u64;
+        let mut comparison = Comparison::new(alg, block, expected);
         let mut left = count;
         while left > 0 {
             let mut ahead = *cursor;
             let piece = self.next_piece(&mut ahead, left.saturating_mul(block));
             let piece = piece.filter(|piece| piece.is_whole(block));
             let Some(piece) = piece else {
-                let expected = expected.next().unwrap_or_default();
-                let right = self
-                    .hash(cursor, block, alg, scratch)
-                    .is_some_and(|digest| alg.matches(&digest, expected));
-                bad = bad.saturating_add(u64::from(!right));
+                let digest = self.hash(cursor, block, alg, scratch);
+                comparison
+                    .add_by(|expected| digest.is_some_and(|digest| alg.matches(&digest, expected)));
                 left = left.saturating_sub(1);
                 continue;
             };
             *cursor = ahead;
             left = left.saturating_sub(piece.len() >> block.trailing_zeros());
-            // SAFETY: It is whole.
-            let wrong = unsafe { self.mismatches_of(piece, block, alg, expected) };
-            bad = bad.saturating_add(wrong);
+            // SAFETY: It is whole as to the blocks that are compared.
+            unsafe { self.compare(piece, &mut comparison) };
         }
-        bad
+        comparison.mismatches()
     }
 
     /// As [`Self::mismatches`], of the `len` bytes from `at` on. `None` if these are not all there, or
@@ -328,7 +331,8 @@ impl<'p> Vecs<'p> {
         alg: Algorithm,
         expected: &mut impl Iterator<Item = &'d [u8]>,
     ) -> Option<u64> {
-        let (mut skip, mut left, mut bad) = (at, len, 0u64);
+        let mut comparison = Comparison::new(alg, block, expected);
+        let (mut skip, mut left) = (at, len);
         for vec in self.0 {
             // CAST: Widening.
             let there = vec.bv_len as usize;
@@ -346,53 +350,46 @@ impl<'p> Vecs<'p> {
             if !piece.is_whole(block) {
                 return None;
             }
-            // SAFETY: It is whole.
-            let wrong = unsafe { self.mismatches_of(piece, block, alg, expected) };
-            bad = bad.saturating_add(wrong);
+            if len == block {
+                // SAFETY: It is whole, so the block is mapped with its first page, from `ptr` on.
+                self.with_page(piece, |ptr| unsafe { comparison.add_now(ptr) });
+                return Some(comparison.mismatches());
+            }
+            // SAFETY: It is whole as to the blocks that are compared.
+            unsafe { self.compare(piece, &mut comparison) };
             left = left.saturating_sub(now);
             if left == 0 {
-                return Some(bad);
+                return Some(comparison.mismatches());
             }
             skip = 0;
         }
         None
     }
 
-    /// Hashes the blocks of a piece, and returns how many do not have the digest expected.
+    /// Compares the blocks of a piece.
     ///
     /// # Safety
     ///
-    /// It must be one that [is whole](Piece::is_whole).
+    /// It must be one that [is whole](Piece::is_whole), as to blocks of that length.
     #[inline]
-    unsafe fn mismatches_of<'d>(
+    unsafe fn compare<'d>(
         self,
-        piece: Piece<'_>,
-        block: usize,
-        alg: Algorithm,
-        expected: &mut impl Iterator<Item = &'d [u8]>,
-    ) -> u64 {
-        if piece.len() == block {
-            // Nothing to walk along.
-            let expected = expected.next().unwrap_or_default();
-            // SAFETY: By the contract the block is mapped with its first page, from `ptr` on.
-            let right = self.with_page(piece, |ptr| unsafe {
-                alg.matches_raw(ptr, block, expected)
-            });
-            return u64::from(!right);
-        }
-        let mut bad = 0u64;
+        piece: Piece<'p>,
+        comparison: &mut Comparison<'_, 'p, impl Iterator<Item = &'d [u8]>>,
+    ) {
         self.with_each_mapping(piece, |ptr, len| {
             let mut at = 0usize;
             while at < len {
-                let expected = expected.next().unwrap_or_default();
-                // SAFETY: It is mapped and readable from `ptr` on over `len` bytes, which are whole
-                // blocks by the contract.
-                let right = unsafe { alg.matches_raw(ptr.add(at), block, expected) };
-                bad = bad.saturating_add(u64::from(!right));
-                at = at.saturating_add(block);
+                // SAFETY: `len` bytes are mapped and readable from `ptr` on, which are whole blocks by the
+                // contract, so another one is there. It is by `'p` if nothing is mapped for this only,
+                // by `MAPPED`; or else until it is settled below.
+                unsafe { comparison.add(ptr.add(at)) };
+                at = at.saturating_add(comparison.block());
+            }
+            if MAPPED.is_some() {
+                comparison.settle();
             }
         });
-        bad
     }
 
     /// Copies the next bytes, as many as `out` has room for, and moves the cursor past them.

@@ -6,9 +6,13 @@ use kernel::prelude::*;
 
 #[kunit_tests(btrfs_dio_checksum)]
 mod tests {
+    use super::*;
     use crate::{
         checksum_group::digests_len,
-        safe::hash::Algorithm, //
+        safe::{
+            comparison::Comparison,
+            hash::Algorithm, //
+        },
     };
 
     #[test]
@@ -75,6 +79,52 @@ mod tests {
         );
         // BLAKE2b with 32 bytes of digest, of "abc".
         assert_eq!(Algorithm::Blake2b.hash(b"abc"), BLAKE2B_ABC);
+    }
+
+    /// However many blocks are hashed together, each is compared with what is expected of it.
+    #[test]
+    fn blocks_are_told_apart() -> Result {
+        const MOST: usize = 10;
+        const BLOCKS: [usize; 8] = [1, 8, 63, 129, 200, 512, 4095, 4096];
+        let mut data = KVVec::from_elem(0u8, MOST * 4096, GFP_KERNEL)?;
+        for (nr, byte) in data.iter_mut().enumerate() {
+            *byte = (nr % 251) as u8;
+        }
+        // Which block does not wait for others.
+        let cases = (0..=MOST).flat_map(|count| [(count, MOST), (count, 0), (count, 5)]);
+        for ((count, at_once), block) in cases.flat_map(|case| BLOCKS.map(|block| (case, block))) {
+            for alg in [Algorithm::Crc32c, Algorithm::Xxhash64] {
+                let (data, size) = (&data[..block * count], alg.digest_size());
+                let mut digests = KVVec::new();
+                for block in data.chunks_exact(block) {
+                    digests.extend_from_slice(&alg.hash(block)[..size], GFP_KERNEL)?;
+                }
+                let wrong = |digests: &[u8]| {
+                    let mut expected = digests.chunks_exact(size);
+                    let mut comparison = Comparison::new(alg, block, &mut expected);
+                    for (nr, block) in data.chunks_exact(block).enumerate() {
+                        // SAFETY: A slice is readable over its length.
+                        unsafe {
+                            match nr == at_once {
+                                true => comparison.add_now(block.as_ptr()),
+                                false => comparison.add(block.as_ptr()),
+                            }
+                        }
+                    }
+                    comparison.mismatches()
+                };
+                assert_eq!(wrong(&digests), 0);
+                for nr in 0..count {
+                    let byte = nr * size + nr % size;
+                    digests[byte] ^= 1;
+                    assert_eq!(wrong(&digests), 1);
+                    digests[byte] ^= 1;
+                    // If there is none for it, nor for all behind it.
+                    assert_eq!(wrong(&digests[..nr * size]), (count - nr) as u64);
+                }
+            }
+        }
+        Ok(())
     }
 
     const BLAKE2B_ABC: [u8; 32] = [

@@ -67,6 +67,16 @@ pub(crate) unsafe fn crc32c(seed: u32, data: *const c_void, len: usize) -> u32 {
     })
 }
 
+/// # Safety
+///
+/// There must be four values at `crcs`, and at `data` where four blocks of `len` bytes are readable.
+pub(crate) unsafe fn crc32c_4x(crcs: *mut u32, data: *const *const c_void, len: usize) {
+    for nr in 0..4 {
+        // SAFETY: By the contract.
+        unsafe { *crcs.add(nr) = crc32c(*crcs.add(nr), *data.add(nr), len) };
+    }
+}
+
 /// Not used by any test.
 ///
 /// # Safety

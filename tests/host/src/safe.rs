@@ -6,6 +6,8 @@ pub(crate) mod block;
 pub(crate) mod btrfs;
 pub(crate) mod decode;
 
+#[path = "../../../rust/comparison.rs"]
+pub(crate) mod comparison;
 #[path = "../../../rust/hash.rs"]
 pub(crate) mod hash;
 #[path = "../../../rust/vecs.rs"]
