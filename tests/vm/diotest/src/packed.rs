@@ -237,7 +237,11 @@ fn mix(fs: &Fs, rng: &mut SmallRng) -> Result<Vec<Model>> {
     let mut file = Model::create(fs.path("mix"))?;
     let mut kinds: Vec<usize> = (0..36).map(|i| i % 6).collect();
     kinds.shuffle(rng);
-    let mut at = 0;
+    // Of a file in which something has been preallocated nothing more is compressed.
+    let len = 16 * BLOCK;
+    file.write(0, &model::compressible(rng, len))?;
+    file.sync()?;
+    let mut at = len as u64;
     for kind in kinds {
         let blocks = rng.random_range(2..24);
         let len = blocks as usize * BLOCK;
