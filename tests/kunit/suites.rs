@@ -7,6 +7,7 @@ mod checksum;
 mod checksum_cache;
 mod decode;
 mod decode_lzo;
+mod decode_zlib;
 mod mirror;
 mod plan;
 mod range;
