@@ -2,9 +2,10 @@
 
 //! Blocks one after the other, each compared with the digest that is expected of it.
 //!
-//! Where several are hashed faster together than one by one, a block waits for others to come.
+//! CRC-32C of several is faster together than one by one: for that, a block waits for others to come.
 
 use super::hash::{
+    self,
     Algorithm,
     TOGETHER, //
 };
@@ -62,9 +63,10 @@ impl<'d, 'p, E: Iterator<Item = &'d [u8]>> Comparison<'_, 'p, E> {
     /// after that.
     #[inline(always)]
     pub(crate) unsafe fn add(&mut self, data: *const u8) {
-        if !self.algorithm.is_faster_together() {
+        let (algorithm, block) = (self.algorithm, self.block);
+        if algorithm != Algorithm::Crc32c {
             // SAFETY: By the contract.
-            return unsafe { self.add_now(data) };
+            return self.add_by(|expected| unsafe { algorithm.matches_raw(data, block, expected) });
         }
         if let Some(free) = self.waiting.get_mut(self.count) {
             *free = data;
@@ -77,33 +79,22 @@ impl<'d, 'p, E: Iterator<Item = &'d [u8]>> Comparison<'_, 'p, E> {
         }
         // INVARIANT: None waits.
         self.count = 0;
-        let (waiting, expected) = (&self.waiting, &mut *self.expected);
         // SAFETY: As many waited as there is room for: all but the last are readable by the type
         // invariants, and that by the contract.
-        let bad = unsafe {
-            self.algorithm
-                .mismatches_together(waiting, self.block, expected)
-        };
+        let bad = unsafe { hash::crc32c_mismatches(&self.waiting, block, self.expected) };
         self.bad = self.bad.saturating_add(bad);
-    }
-
-    /// Compares the next block, at `data`, at once. If it is the only one, and all of this is inlined, then
-    /// nothing is left of what others would wait in.
-    ///
-    /// # Safety
-    ///
-    /// It must be readable for as many bytes as a block has.
-    #[inline(always)]
-    pub(crate) unsafe fn add_now(&mut self, data: *const u8) {
-        let (algorithm, block) = (self.algorithm, self.block);
-        // SAFETY: By the contract.
-        self.add_by(|expected| unsafe { algorithm.matches_raw(data, block, expected) });
     }
 
     /// Compares the next block at once, which has the digest expected if `is_right` says so of that.
     #[inline(always)]
     pub(crate) fn add_by(&mut self, is_right: impl FnOnce(&'d [u8]) -> bool) {
         self.settle();
+        self.note(is_right);
+    }
+
+    /// Notes whether a block has the next digest.
+    #[inline(always)]
+    fn note(&mut self, is_right: impl FnOnce(&'d [u8]) -> bool) {
         let expected = self.expected.next().unwrap_or_default();
         self.bad = self.bad.saturating_add(u64::from(!is_right(expected)));
     }
@@ -115,10 +106,8 @@ impl<'d, 'p, E: Iterator<Item = &'d [u8]>> Comparison<'_, 'p, E> {
         // INVARIANT: None waits.
         let count = core::mem::replace(&mut self.count, 0);
         for data in waiting.into_iter().take(count) {
-            let expected = self.expected.next().unwrap_or_default();
             // SAFETY: It is readable by the type invariants.
-            let is_right = unsafe { algorithm.matches_raw(data, block, expected) };
-            self.bad = self.bad.saturating_add(u64::from(!is_right));
+            self.note(|expected| unsafe { algorithm.matches_raw(data, block, expected) });
         }
     }
 

@@ -10,7 +10,7 @@ use crate::bindings;
 /// Size of the longest digest in bytes.
 pub(crate) const MAX_DIGEST: usize = 32;
 
-/// How many blocks are hashed at a time where that is faster: as many as `crc32c_4x()` takes
+/// How many blocks [`crc32c_mismatches`] hashes at a time: as many as `crc32c_4x()` takes
 /// ([`include/linux/crc32.h`](srctree/include/linux/crc32.h)).
 pub(crate) const TOGETHER: usize = 4;
 
@@ -112,48 +112,33 @@ impl Algorithm {
         }
     }
 
-    /// Returns whether several blocks are hashed faster together than one by one.
-    #[inline]
-    pub(crate) fn is_faster_together(self) -> bool {
-        self == Self::Crc32c
-    }
-
-    /// Returns how many of the blocks of `len` bytes at each `data` do not have the next digest expected;
-    /// nor has one for which there is none left.
-    ///
-    /// # Safety
-    ///
-    /// As that of [`Self::hash_raw`], of each block.
-    pub(crate) unsafe fn mismatches_together<'d>(
-        self,
-        data: &[*const u8; TOGETHER],
-        len: usize,
-        expected: &mut impl Iterator<Item = &'d [u8]>,
-    ) -> u64 {
-        let mut bad = 0u64;
-        let mut note = |is_right: bool| bad = bad.saturating_add(u64::from(!is_right));
-        if self == Self::Crc32c {
-            let mut crcs = [!0u32; TOGETHER];
-            // SAFETY: There are four of both, which are all that it takes; the blocks are readable by the
-            // contract of this function.
-            unsafe { bindings::crc32c_4x(crcs.as_mut_ptr(), data.as_ptr().cast(), len) };
-            for crc in crcs {
-                let expected = expected.next().unwrap_or_default();
-                note(expected.first_chunk() == Some(&(!crc).to_le_bytes()));
-            }
-        } else {
-            for data in data {
-                let expected = expected.next().unwrap_or_default();
-                // SAFETY: By the contract of this function.
-                note(unsafe { self.matches_raw(*data, len, expected) });
-            }
-        }
-        bad
-    }
-
     /// Hashes bytes that nobody else can change.
     pub(crate) fn hash(self, data: &[u8]) -> Digest {
         // SAFETY: A slice is readable over its length.
         unsafe { self.hash_raw(data.as_ptr(), data.len()) }
     }
+}
+
+/// Returns how many of the blocks of `len` bytes at each `data` do not have the next CRC-32C expected;
+/// nor has one for which there is none left.
+///
+/// # Safety
+///
+/// As that of [`Algorithm::hash_raw`], of each block.
+pub(crate) unsafe fn crc32c_mismatches<'d>(
+    data: &[*const u8; TOGETHER],
+    len: usize,
+    expected: &mut impl Iterator<Item = &'d [u8]>,
+) -> u64 {
+    let mut crcs = [!0u32; TOGETHER];
+    // SAFETY: There are four of both, which are all that it takes; the blocks are readable by the
+    // contract of this function.
+    unsafe { bindings::crc32c_4x(crcs.as_mut_ptr(), data.as_ptr().cast(), len) };
+    let mut bad = 0u64;
+    for crc in crcs {
+        let expected = expected.next().unwrap_or_default();
+        let is_right = expected.first_chunk() == Some(&(!crc).to_le_bytes());
+        bad = bad.saturating_add(u64::from(!is_right));
+    }
+    bad
 }

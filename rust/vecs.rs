@@ -331,39 +331,59 @@ impl<'p> Vecs<'p> {
         alg: Algorithm,
         expected: &mut impl Iterator<Item = &'d [u8]>,
     ) -> Option<u64> {
+        let mut index = 0usize;
+        let mut piece = self.whole_blocks(&mut index, at, len, block)?;
+        if len == block {
+            // What others would wait in costs more than all that is done here for the only one.
+            let expected = expected.next().unwrap_or_default();
+            // SAFETY: It is whole, so the block is mapped with its first page, from `ptr` on.
+            let is_right = self.with_page(piece, |ptr| unsafe {
+                alg.matches_raw(ptr, block, expected)
+            });
+            return Some(u64::from(!is_right));
+        }
         let mut comparison = Comparison::new(alg, block, expected);
-        let (mut skip, mut left) = (at, len);
-        for vec in self.0 {
-            // CAST: Widening.
-            let there = vec.bv_len as usize;
-            if skip >= there {
-                skip = skip.saturating_sub(there);
-                continue;
-            }
-            let now = left.min(there.saturating_sub(skip));
-            if now == 0 {
-                return None;
-            }
-            // SAFETY: They are within the vector, which is ours.
-            // CAST: No more than the length of the vector.
-            let piece = unsafe { Piece::of(vec, skip as u32, now as u32) }?;
-            if !piece.is_whole(block) {
-                return None;
-            }
-            if len == block {
-                // SAFETY: It is whole, so the block is mapped with its first page, from `ptr` on.
-                self.with_page(piece, |ptr| unsafe { comparison.add_now(ptr) });
-                return Some(comparison.mismatches());
-            }
+        let mut left = len;
+        loop {
             // SAFETY: It is whole as to the blocks that are compared.
             unsafe { self.compare(piece, &mut comparison) };
-            left = left.saturating_sub(now);
+            left = left.saturating_sub(piece.len());
             if left == 0 {
                 return Some(comparison.mismatches());
             }
-            skip = 0;
+            piece = self.whole_blocks(&mut index, 0, left, block)?;
         }
-        None
+    }
+
+    /// Returns what there is in one piece from `skip` bytes behind the start of vector `index` on, at most
+    /// `len` bytes, and moves the index past that vector. `None` if that is nothing, or not whole blocks
+    /// none of which is mapped in two parts.
+    #[inline(always)]
+    fn whole_blocks(
+        self,
+        index: &mut usize,
+        mut skip: usize,
+        len: usize,
+        block: usize,
+    ) -> Option<Piece<'p>> {
+        let (vec, there) = loop {
+            let vec = self.0.get(*index)?;
+            *index = index.saturating_add(1);
+            // CAST: Widening.
+            let there = vec.bv_len as usize;
+            if skip < there {
+                break (vec, there.saturating_sub(skip));
+            }
+            skip = skip.saturating_sub(there);
+        };
+        let now = len.min(there);
+        if now == 0 {
+            return None;
+        }
+        // SAFETY: They are within the vector, which is ours.
+        // CAST: No more than the length of the vector.
+        let piece = unsafe { Piece::of(vec, skip as u32, now as u32) }?;
+        piece.is_whole(block).then_some(piece)
     }
 
     /// Compares the blocks of a piece.
