@@ -68,8 +68,13 @@ pub(crate) const MOST: usize = 128 << 20;
 pub(crate) fn limit(kib: u32, memory: usize) -> usize {
     match kib {
         BY_MEMORY_KIB => (memory / SHARE).min(MOST),
-        _ => usize::try_from(u64::from(kib) << 10).unwrap_or(usize::MAX),
+        _ => bytes(kib),
     }
+}
+
+/// Returns how many bytes so many KiB are, or the most there can be.
+pub(crate) fn bytes(kib: u32) -> usize {
+    usize::try_from(u64::from(kib) << 10).unwrap_or(usize::MAX)
 }
 
 /// Most places for extents that have been asked for.

@@ -67,9 +67,8 @@ impl Resources {
             decoders <- Decoders::new(),
             budget: Budget::new()?,
             checksums: {
-                // CAST: Widening.
-                let size = (crate::module_parameters::checksum_cache_kib.value() as usize) << 10;
-                ChecksumCache::new(size)?
+                let kib = crate::module_parameters::checksum_cache_kib.value();
+                ChecksumCache::new(cache::bytes(kib))?
             },
             cache: {
                 let kib = crate::module_parameters::decoded_cache_kib.value();
