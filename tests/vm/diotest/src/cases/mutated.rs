@@ -36,7 +36,64 @@ pub fn cases(_: &Env) -> Vec<Case> {
         .into_iter()
         .map(case)
         .chain(cuts)
+        .chain([Case::new("window", window)])
         .collect()
+}
+
+/// What btrfs stores of `bytes`, which become one compressed extent.
+fn compressed(fs: &Fs, bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut file = Model::create(fs.path("whole"))?;
+    file.write(0, bytes)?;
+    file.sync()?;
+    fs.sync()?;
+    let extents = tree::packed(&File::open(&file.path)?)?;
+    let extent = extents.first().context("not compressed")?;
+    let chunks = Chunks::read(&fs.mnt)?;
+    let place = *chunks.copies(extent.logical)?.first().context("no copy")?;
+    device::read(fs, &place, extent.stored as usize)
+}
+
+/// A zlib stream that says that its window has 256 bytes, and refers to 3 KiB before, in a match
+/// that the end of the first block cuts. btrfs decompresses block by block, and cannot go on; the
+/// module can where the memory of both is one piece. The kernel once crashed.
+fn window(env: &Env) -> Result<()> {
+    const SMALLEST: [u8; 2] = [0x08, 0x1d];
+    let fs = Fs::make(env, &packed::spec("single", Csum::Crc32c, "zlib"))?;
+    let len = 32 * BLOCK;
+    // Less than a block of input: where that ends, so does what btrfs has decompressed at once.
+    let mut bytes = model::random(&mut env.rng(0), 3300);
+    bytes.resize(BLOCK - 96, 0);
+    bytes.extend_from_within(BLOCK - 3196..BLOCK - 2946);
+    bytes.resize(len, 0);
+    let mut stored = compressed(&fs, &bytes)?;
+    let header = stored.first_chunk_mut().context("no header")?;
+    ensure!(*header != SMALLEST, "nothing to change");
+    *header = SMALLEST;
+    let path = fs.path("window");
+    packed::write_encoded(&File::create_new(&path)?, "zlib", &stored, len)?;
+    fs.sync()?;
+    let direct = model::open_direct(&path)?;
+    let before = Stats::look(env)?;
+    let mut refused = 0;
+    for lens in [vec![len], vec![BLOCK; 32], vec![512; 256]] {
+        // Not next to each other.
+        let request = Request::preadv(0, lens).shift(512);
+        let outcome = request.perform(&direct)?;
+        match outcome.result {
+            Err(ref e) if e.raw_os_error() == Some(libc::EIO) => refused += 1,
+            _ => {
+                let verdict = outcome.verify(&request, &bytes, true);
+                verdict.map_err(|why| anyhow!("{request}: {why}"))?;
+            }
+        }
+    }
+    Stats::all_served(before.as_ref())?;
+    sys::drop_caches()?;
+    let got = buffered(&File::open(&path)?, BLOCK as u64, BLOCK);
+    let errno = got.err().and_then(|e| e.raw_os_error());
+    ensure!(errno == Some(libc::EIO), "btrfs: {errno:?}");
+    eprintln!("# {}: {refused} of 3 direct reads refused", env.case);
+    Ok(())
 }
 
 /// An extent whose stream ends too early, with the checksums of what is there:
@@ -45,16 +102,8 @@ pub fn cases(_: &Env) -> Vec<Case> {
 fn cut(env: &Env, algorithm: &str) -> Result<()> {
     let fs = Fs::make(env, &packed::spec("single", Csum::Crc32c, algorithm))?;
     let len = 32 * BLOCK;
-    let mut whole = Model::create(fs.path("whole"))?;
     let bytes = model::uneven(&mut env.rng(0), len);
-    whole.write(0, &bytes)?;
-    whole.sync()?;
-    fs.sync()?;
-    let chunks = Chunks::read(&fs.mnt)?;
-    let extents = tree::packed(&File::open(&whole.path)?)?;
-    let extent = extents.first().context("not compressed")?;
-    let place = *chunks.copies(extent.logical)?.first().context("no copy")?;
-    let mut stored = device::read(&fs, &place, extent.stored as usize)?;
+    let mut stored = compressed(&fs, &bytes)?;
     let half = stored.len() / 2;
     stored[half..].fill(0xff);
     let path = fs.path("cut");
