@@ -86,24 +86,40 @@ impl Region {
         // SAFETY: The descriptor was just made.
         let file = unsafe { File::from_raw_fd(fd as i32) };
         file.set_len(unit as u64)?;
-        let region = Self::untouched(len)?;
+        let mut region = Self::untouched(len)?;
         for at in (0..len).step_by(unit) {
-            // SAFETY: Replaces a part of the mapping just made, inside its bounds.
-            let ptr = unsafe {
-                libc::mmap(
-                    region.ptr.as_ptr().add(at).cast(),
-                    unit.min(len - at),
-                    libc::PROT_READ | libc::PROT_WRITE,
-                    libc::MAP_SHARED | libc::MAP_FIXED,
-                    file.as_raw_fd(),
-                    0,
-                )
-            };
-            if ptr == libc::MAP_FAILED {
-                return Err(io::Error::last_os_error());
-            }
+            region.put(at..len.min(at + unit), &file, 0)?;
         }
         Ok(region)
+    }
+
+    /// Pages of a file, in this order.
+    pub fn of_pages(file: &File, order: &[usize]) -> io::Result<Self> {
+        let mut region = Self::untouched(order.len() * BLOCK)?;
+        for (nr, &page) in order.iter().enumerate() {
+            region.put(nr * BLOCK..(nr + 1) * BLOCK, file, page * BLOCK)?;
+        }
+        Ok(region)
+    }
+
+    /// Has a part of the addresses be what is in a file from `offset` on.
+    fn put(&mut self, range: Range<usize>, file: &File, offset: usize) -> io::Result<()> {
+        assert!(range.end <= self.len);
+        // SAFETY: Replaces a part of the mapping, inside its bounds.
+        let ptr = unsafe {
+            libc::mmap(
+                self.ptr.as_ptr().add(range.start).cast(),
+                range.len(),
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_FIXED,
+                file.as_raw_fd(),
+                offset as libc::off_t,
+            )
+        };
+        match ptr {
+            libc::MAP_FAILED => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
     }
 
     /// Changes what may be done with a part of the memory. Parts that may not

@@ -12,7 +12,7 @@ use crate::env::Env;
 use crate::fs::{Csum, Fs, Spec};
 use crate::model::{self, Model};
 use crate::stats::Stats;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -50,82 +50,134 @@ enum Folios {
 }
 
 /// Whether a page of these is written to once more.
-type Touched = fn(usize, &Pages) -> bool;
+type Touched = fn(usize, &Target) -> bool;
 
 /// Which pages are written to once more, after all have been written back.
 const TOUCHED: [(&str, Touched); 6] = [
     ("none", |_, _| false),
     ("the first", |nr, _| nr == 0),
-    ("the last", |nr, pages| nr + 1 == pages.count),
-    ("all but one in the middle", |nr, pages| {
-        nr != pages.count / 2
+    ("the last", |nr, target| nr + 1 == target.order.len()),
+    ("all but one in the middle", |nr, target| {
+        nr != target.order.len() / 2
     }),
-    ("all but one", |nr, pages| nr != pages.behind),
+    ("all but one", |nr, target| nr != target.behind),
     ("all", |_, _| true),
 ];
 
-/// What the target consists of.
-struct Pages {
-    count: usize,
-    /// The last one that lies in memory where the one before it ends, if there is such:
-    /// both are of one stretch for whoever looks at them.
+/// How many pages there are to choose from where two have to lie together.
+const POOL: usize = 4096;
+
+/// What is read into: pages of a file.
+struct Target {
+    file: File,
+    /// Which pages of the file, in the order of the addresses.
+    order: Vec<usize>,
+    region: Region,
+    /// One that lies in memory where the one before it ends, if the file is long: both
+    /// are of one stretch for whoever looks at them.
     behind: usize,
 }
 
-impl Pages {
-    fn of(region: &Region) -> Result<Self> {
-        let count = region.bytes().len() / BLOCK;
-        let first = region.bytes().as_ptr() as usize / BLOCK;
-        let mut entries = vec![0u8; count * 8];
-        File::open("/proc/self/pagemap")?.read_exact_at(&mut entries, first as u64 * 8)?;
-        let frames: Vec<_> = entries
-            .chunks_exact(8)
-            .map(|entry| entry.iter().rev().fold(0u64, |n, &b| n << 8 | u64::from(b)))
-            .map(|entry| entry & ((1 << 55) - 1))
-            .collect();
-        ensure!(
-            frames.iter().all(|&frame| frame > 0),
-            "no frames to be seen"
-        );
-        let behind = frames.windows(2).rposition(|pair| pair[0] + 1 == pair[1]);
+impl Target {
+    /// A new file of poison on disk, its pages in memory; so many of them.
+    fn new(path: &Path, count: usize, folios: Folios) -> Result<Self> {
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(path)?;
+        let long = count >= 64;
+        let pool = match folios {
+            Folios::Small if long => POOL,
+            _ => count,
+        };
+        let len = pool * BLOCK;
+        match folios {
+            Folios::Small => file.set_len(len as u64)?,
+            Folios::Any => file.write_all_at(&vec![POISON; len], 0)?,
+        }
+        let mut all = Region::of_file(&file, len)?;
+        all.no_readahead()?;
+        all.bytes_mut().fill(POISON);
+        file.sync_all()?;
+        let (order, behind) = match folios {
+            _ if !long => Some(((0..count).collect(), 0)),
+            Folios::Small => put_together(&frames(&all)?, count),
+            Folios::Any => last_together(&frames(&all)?),
+        }
+        .context("no two pages lie together")?;
+        let mut region = Region::of_pages(&file, &order)?;
+        // To be written to without asking, the pages have to be there.
+        region.bytes_mut().fill(POISON);
+        file.sync_all()?;
         Ok(Self {
-            count,
-            behind: behind.map_or(0, |at| at + 1),
+            file,
+            order,
+            region,
+            behind,
         })
     }
-}
 
-/// A new file of so many bytes of poison on disk, its pages in memory.
-fn target(path: &Path, len: usize, folios: Folios) -> Result<(File, Region, Pages)> {
-    let target = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(path)?;
-    match folios {
-        Folios::Small => target.set_len(len as u64)?,
-        Folios::Any => target.write_all_at(&vec![POISON; len], 0)?,
-    }
-    let mut region = Region::of_file(&target, len)?;
-    region.no_readahead()?;
-    region.bytes_mut().fill(POISON);
-    target.sync_all()?;
-    let pages = Pages::of(&region)?;
-    Ok((target, region, pages))
-}
-
-/// The same; if the file is long, two of its pages lie together.
-fn placed(path: &Path, len: usize, folios: Folios) -> Result<(File, Region, Pages)> {
-    for _ in 0..16 {
-        let made = target(path, len, folios)?;
-        if made.2.behind > 0 || len < 64 * BLOCK {
-            return Ok(made);
+    /// Sees that what was read into the pages is on disk, soon: to have a page written
+    /// that was dirtied without btrfs being asked first takes a worker, which fsync(2)
+    /// does not wait for.
+    ///
+    /// See `btrfs_writepage_fixup_worker()`, fs/btrfs/inode.c.
+    fn stored(self, path: &Path, want: &[u8]) -> Result<()> {
+        drop(self.region);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let mut block = Region::new(BLOCK)?;
+        for (nr, want) in want.chunks_exact(BLOCK).enumerate() {
+            let at = (self.order[nr] * BLOCK) as u64;
+            loop {
+                // Past the page cache, which has it anyway.
+                model::open_direct(path)?.read_exact_at(block.bytes_mut(), at)?;
+                if block.bytes() == want {
+                    break;
+                }
+                ensure!(Instant::now() < deadline, "lost: block {nr}");
+                self.file.sync_all()?;
+            }
         }
-        drop(made);
-        std::fs::write("/proc/sys/vm/compact_memory", "1")?;
+        Ok(())
     }
-    bail!("no page lies behind another")
+}
+
+/// Where in memory pages that were touched are.
+fn frames(region: &Region) -> Result<Vec<u64>> {
+    let first = region.bytes().as_ptr() as usize / BLOCK;
+    let mut entries = vec![0u8; region.bytes().len() / BLOCK * 8];
+    File::open("/proc/self/pagemap")?.read_exact_at(&mut entries, first as u64 * 8)?;
+    let frames: Vec<_> = entries
+        .chunks_exact(8)
+        .map(|entry| entry.iter().rev().fold(0u64, |n, &b| n << 8 | u64::from(b)))
+        .map(|entry| entry & ((1 << 55) - 1))
+        .collect();
+    ensure!(
+        frames.iter().all(|&frame| frame > 0),
+        "no frames to be seen"
+    );
+    Ok(frames)
+}
+
+/// So many pages, among them two that lie together; and which the second of them is.
+fn put_together(frames: &[u64], count: usize) -> Option<(Vec<usize>, usize)> {
+    let mut sorted: Vec<_> = frames.iter().copied().zip(0..).collect();
+    sorted.sort_unstable();
+    let pair = sorted.windows(2).find(|pair| pair[0].0 + 1 == pair[1].0)?;
+    let pair = [pair[0].1, pair[1].1];
+    let others = (0..frames.len()).filter(|page| !pair.contains(page));
+    let mut order: Vec<_> = others.take(count - 2).collect();
+    let at = count / 4;
+    order.splice(at..at, pair);
+    Some((order, at + 1))
+}
+
+/// All pages as they are, and the last of them that lies behind the one before it.
+fn last_together(frames: &[u64]) -> Option<(Vec<usize>, usize)> {
+    let before = frames.windows(2).rposition(|pair| pair[0] + 1 == pair[1])?;
+    Some(((0..frames.len()).collect(), before + 1))
 }
 
 fn cleaned(env: &Env, csum: Csum, blocks: usize, folios: Folios) -> Result<()> {
@@ -140,20 +192,22 @@ fn cleaned(env: &Env, csum: Csum, blocks: usize, folios: Folios) -> Result<()> {
     let mut all = Region::new(file.data.len())?;
     direct.read_exact_at(all.bytes_mut(), 0)?;
     let mut slow = SLOW;
-    device.delay(slow)?;
     for (nr, (name, touched)) in TOUCHED.iter().enumerate() {
         let at = nr * blocks * BLOCK;
         let want = &file.data[at..at + blocks * BLOCK];
         let path = fs.path(format!("target{nr}"));
         let moved = loop {
-            let moved = attempt(env, (&direct, at), &path, want, *touched, folios)
+            let mut target = Target::new(&path, blocks, folios)?;
+            device.delay(slow)?;
+            let moved = attempt(env, (&direct, at), &mut target, want, *touched)
                 .with_context(|| format!("written to again: {name}"))?;
+            device.heal()?;
             if let Some(moved) = moved {
+                target.stored(&path, want)?;
                 break moved;
             }
             slow *= 2;
             ensure!(slow < 32 * SLOW, "writing back takes longer than {slow} ms");
-            device.delay(slow)?;
         };
         let clean = *name != "all";
         let verified = csum == Csum::Crc32c && blocks > 4;
@@ -164,24 +218,22 @@ fn cleaned(env: &Env, csum: Csum, blocks: usize, folios: Folios) -> Result<()> {
             "written to again: {name}: {moved}"
         );
     }
-    device.heal()
+    Ok(())
 }
 
-/// Reads what is at an offset of a file into pages of a new one, which are written
+/// Reads what is at an offset of a file into pages of another one, which are written
 /// back before the data arrives, and some of them written to again. What moved;
 /// nothing if the data came too early.
 fn attempt(
     env: &Env,
     (from, at): (&File, usize),
-    path: &Path,
+    target: &mut Target,
     want: &[u8],
     touched: Touched,
-    folios: Folios,
 ) -> Result<Option<Stats>> {
-    let (target, mut region, pages) = placed(path, want.len(), folios)?;
     let before = Stats::look(env)?;
     let mut queue = Queue::new(Engine::Libaio, 1)?;
-    let iov = [region.iovec(0..want.len())];
+    let iov = [target.region.iovec(0..want.len())];
     let start = Start {
         offset: at as u64,
         iov: &iov,
@@ -189,40 +241,20 @@ fn attempt(
     };
     ensure!(queue.start(from, &[start])? == 1, "not taken");
     // To pin a page is to write to it.
-    target.sync_all()?;
-    for (nr, page) in region.bytes_mut().chunks_mut(BLOCK).enumerate() {
-        if touched(nr, &pages) {
-            page[0] = POISON;
+    target.file.sync_all()?;
+    for nr in 0..target.order.len() {
+        if touched(nr, target) {
+            target.region.bytes_mut()[nr * BLOCK] = POISON;
         }
     }
-    let early = region.bytes().iter().any(|&byte| byte != POISON);
+    let early = target.region.bytes().iter().any(|&byte| byte != POISON);
     let done = queue.finish(1)?.pop().context("a completion")?;
     ensure!(done.result? == want.len(), "a short read");
     if early {
         return Ok(None);
     }
     let moved = Stats::all_at_once(before.as_ref())?;
-    let differs = first_difference(region.bytes(), want);
+    let differs = first_difference(target.region.bytes(), want);
     ensure!(differs.is_none(), "differs at +{differs:?}");
-    drop(region);
-    stored(&target, path, want)?;
     Ok(Some(moved))
-}
-
-/// Sees that this is on disk, soon: to have a page written that was dirtied without
-/// btrfs being asked first takes a worker, which fsync(2) does not wait for.
-///
-/// See `btrfs_writepage_fixup_worker()`, fs/btrfs/inode.c.
-fn stored(target: &File, path: &Path, want: &[u8]) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    let mut stored = Region::new(want.len())?;
-    loop {
-        target.sync_all()?;
-        // Past the page cache, which has it anyway.
-        model::open_direct(path)?.read_exact_at(stored.bytes_mut(), 0)?;
-        let Some(differs) = first_difference(stored.bytes(), want) else {
-            return Ok(());
-        };
-        ensure!(Instant::now() < deadline, "lost at +{differs}");
-    }
 }
