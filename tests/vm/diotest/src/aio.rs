@@ -305,7 +305,8 @@ thread_local! {
     static QUEUES: RefCell<Vec<Queue>> = const { RefCell::new(Vec::new()) };
 }
 
-/// One read, waited for.
+/// One read, waited for. A ring that would not take it is not used again: it would
+/// submit it with the next one.
 pub fn read(engine: Engine, file: &File, iov: &[libc::iovec], offset: u64) -> io::Result<usize> {
     QUEUES.with_borrow_mut(|queues| {
         let at = match queues.iter().position(|q| q.engine == engine) {
@@ -316,7 +317,7 @@ pub fn read(engine: Engine, file: &File, iov: &[libc::iovec], offset: u64) -> io
             }
         };
         let queue = &mut queues[at];
-        match (engine, iov) {
+        let done = match (engine, iov) {
             (Engine::UringFixed, &[one]) => {
                 queue.register(one)?;
                 let done = one_read(queue, file, iov, offset);
@@ -324,11 +325,24 @@ pub fn read(engine: Engine, file: &File, iov: &[libc::iovec], offset: u64) -> io
                 done
             }
             _ => one_read(queue, file, iov, offset),
-        }
+        };
+        done.unwrap_or_else(|error| {
+            if engine != Engine::Libaio {
+                queues.remove(at);
+            }
+            Err(error)
+        })
     })
 }
 
-fn one_read(queue: &mut Queue, file: &File, iov: &[libc::iovec], offset: u64) -> io::Result<usize> {
+/// How the read ended; an error of its own if it did not begin, or is not known to
+/// have ended.
+fn one_read(
+    queue: &mut Queue,
+    file: &File,
+    iov: &[libc::iovec],
+    offset: u64,
+) -> io::Result<io::Result<usize>> {
     let started = queue.start(
         file,
         &[Start {
@@ -341,7 +355,7 @@ fn one_read(queue: &mut Queue, file: &File, iov: &[libc::iovec], offset: u64) ->
         return Err(io::Error::other(format!("{started} reads started, not 1")));
     }
     match queue.finish(1)?.pop() {
-        Some(done) => done.result,
+        Some(done) => Ok(done.result),
         None => Err(io::Error::other("no completion")),
     }
 }

@@ -66,7 +66,7 @@ impl Devices {
 
     /// Waits until nothing is in flight to any device any more.
     pub fn settle() -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let devices = Self::read()?;
             let busy = devices.0.iter().find(|(_, s)| s.get("in_flight") != 0);

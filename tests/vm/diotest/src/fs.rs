@@ -181,7 +181,7 @@ impl Fs {
 
     /// Unmounts, as far as the file system lets go of its files in time.
     pub fn umount(&mut self) -> Result<()> {
-        for _ in 0..50 {
+        for _ in 0..600 {
             match sys::umount(&self.mnt) {
                 Ok(()) => {
                     self.mounted = false;

@@ -42,6 +42,8 @@ impl Nullb {
         let queue = Path::new("/sys/block").join(name).join("queue");
         put(&queue.join("scheduler"), "mq-deadline")?;
         put(&queue.join("nr_requests"), "256")?;
+        // Nor is it an error if the timer is late by seconds.
+        put(&queue.join("io_timeout"), "600000")?;
         Ok(disk)
     }
 

@@ -72,7 +72,7 @@ impl Stats {
 
     /// Waits until no private memory is in flight any more.
     pub fn settle() -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let bytes = Self::read()?.get("private_bytes");
             if bytes == 0 {

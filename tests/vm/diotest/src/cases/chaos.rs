@@ -244,7 +244,9 @@ pub fn run(env: &Env, kind: Kind) -> Result<()> {
     let result = std::thread::scope(|scope| {
         let upkeep = scope.spawn(|| {
             let mut rng = env.rng(400);
-            while !stop.load(SeqCst) {
+            // Where each takes long, the first ones do not tell.
+            let enough = || done.load(SeqCst) >= 8 || failed.load(SeqCst) == 0;
+            while !stop.load(SeqCst) || !enough() {
                 done.fetch_add(1, SeqCst);
                 // There may be no room for a profile right now.
                 if let Err(error) = upkeep.something(&mut rng) {

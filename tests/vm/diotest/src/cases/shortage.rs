@@ -312,12 +312,18 @@ fn by_chance(env: &Env, facility: &str, percent: u32) -> Result<()> {
     fs.remount()?;
     let scarce = Scarce::new(env, &[(facility, percent)])?;
     let before = Stats::look(env)?;
+    let refused = left(env)?;
     let mut rng = env.rng(7);
     let switch = File::options()
         .write(true)
         .open("/proc/thread-self/make-it-fail")?;
     let mut served = 0u32;
-    for nr in 0..env.scaled(READS) {
+    let reads = env.scaled(READS);
+    for nr in 0..20 * reads {
+        // It is for the kernel's own chance to say which of them is refused.
+        if nr >= reads && (refused.is_none() || left(env)? != refused) {
+            break;
+        }
         if nr % 8 == 0 {
             sys::drop_caches()?;
         }
