@@ -14,6 +14,9 @@ CACHE="${BTRFS_DIO_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/btrfs_dio}"
 logs="$CACHE/logs"
 tools="$CACHE/tools"
 
+# A mirror that does not answer at once may do so later.
+export CARGO_NET_RETRY=10
+
 say() { printf '%s: %s\n' "$self" "$*" >&2; }
 
 # One clear sentence, then out.

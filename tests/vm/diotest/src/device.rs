@@ -9,7 +9,7 @@ use crate::env::skip;
 use crate::fs::{self, Fs};
 use anyhow::{Context, Result, ensure};
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 fn open(path: &Path, write: bool) -> Result<File> {
@@ -131,6 +131,15 @@ impl Mapped {
         self.load(&format!("{before}\n{behind}"))
     }
 
+    /// How many writes have begun and not ended.
+    pub fn writing(&self) -> Result<u64> {
+        let number = std::fs::metadata(self.path())?.rdev();
+        let (major, minor) = (libc::major(number), libc::minor(number));
+        let text = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/inflight"))?;
+        let writes = text.split_whitespace().nth(1).context("two numbers")?;
+        Ok(writes.parse()?)
+    }
+
     /// From now on, everything fails, on all of these. What is to go to all of them
     /// is not complete once the first one has stopped.
     pub fn cut(all: &[Self]) -> Result<()> {
@@ -190,8 +199,12 @@ impl Mapped {
 
 impl Drop for Mapped {
     fn drop(&mut self) {
-        if let Err(error) = dmsetup(["remove", "--retry", &self.name]) {
-            eprintln!("# {error:#}");
+        // Each waits for some seconds: somebody may have yet to let go of a file.
+        for _ in 0..12 {
+            match dmsetup(["remove", "--retry", &self.name]) {
+                Ok(_) => break,
+                Err(error) => eprintln!("# {error:#}"),
+            }
         }
     }
 }

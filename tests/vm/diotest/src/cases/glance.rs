@@ -224,6 +224,9 @@ fn half_written(env: &Env, csum: Csum) -> Result<()> {
                 region.bytes_mut().fill(round);
                 race::write_at(&writer, region.bytes(), 0)
             });
+            while !written.is_finished() && mapped.writing()? == 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
             std::thread::sleep(SLOW / 4);
             let seen = Request::pread(0, LEN).via(via).perform(&file)?;
             written.join().expect("the writer ends")?;

@@ -246,7 +246,7 @@ fn flakey(env: &Env) -> Result<()> {
     failing_leg(env, |leg| leg.flakey(1, 1), "io_errors", 200)
 }
 
-/// A leg on which thousands of blocks cannot be read until they are written.
+/// A leg on which a great many blocks cannot be read until they are written.
 fn dust(env: &Env) -> Result<()> {
     let (mapped, mut fs) = mapped_leg(env)?;
     let files = files(env, &fs)?;
@@ -258,7 +258,7 @@ fn dust(env: &Env) -> Result<()> {
     for block in placed
         .blocks
         .iter()
-        .step_by(300 / env.scaled(100).clamp(10, 100) as usize)
+        .step_by(1200 / env.scaled(100).clamp(10, 100) as usize)
     {
         let place = block.iter().find(on).context("a copy on the leg")?;
         bad.push(place.offset);
@@ -395,6 +395,10 @@ fn still(env: &Env, how: Still) -> Result<()> {
     let (mapped, mut fs) = mapped_leg(env)?;
     let files = files(env, &fs)?;
     fs.remount()?;
+    // Where all is sound: btrfs repairs its metadata though it is frozen.
+    for file in &files {
+        Request::pread(0, BLOCK).perform(&model::open_direct(&file.path)?)?;
+    }
     mapped.corrupt(30)?;
     let stop = AtomicBool::new(false);
     let mnt = fs::path(&fs.mnt);
