@@ -9,7 +9,7 @@ use crate::env::skip;
 use crate::fs::{self, Fs};
 use anyhow::{Context, Result, ensure};
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 fn open(path: &Path, write: bool) -> Result<File> {
@@ -131,12 +131,12 @@ impl Mapped {
         self.load(&format!("{before}\n{behind}"))
     }
 
-    /// How many writes have begun and not ended.
-    pub fn writing(&self) -> Result<u64> {
-        let number = std::fs::metadata(self.path())?.rdev();
-        let (major, minor) = (libc::major(number), libc::minor(number));
-        let text = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/inflight"))?;
-        let writes = text.split_whitespace().nth(1).context("two numbers")?;
+    /// How many writes are being delayed. The kernel does not count them as in flight.
+    pub fn delayed_writes(&self) -> Result<u64> {
+        let status = dmsetup(["status", &self.name])?;
+        let numbers = status.lines().find_map(|line| line.split_once(" delay "));
+        let (_, numbers) = numbers.with_context(|| format!("nothing is delayed: {status}"))?;
+        let writes = numbers.split_whitespace().nth(1).context("two numbers")?;
         Ok(writes.parse()?)
     }
 

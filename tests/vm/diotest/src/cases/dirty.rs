@@ -108,9 +108,13 @@ impl Target {
         }
         .context("no two pages lie together")?;
         let mut region = Region::of_pages(&file, &order)?;
-        // To be written to without asking, the pages have to be there.
+        // There, and clean.
         region.bytes_mut().fill(POISON);
         file.sync_all()?;
+        if long {
+            let pair = &frames(&region)?[behind - 1..=behind];
+            ensure!(pair[0] + 1 == pair[1], "moved: {pair:?}");
+        }
         Ok(Self {
             file,
             order,

@@ -197,7 +197,7 @@ fn overwritten(env: &Env, csum: Csum) -> Result<()> {
 /// What a direct writer is about to write is seen as a whole or not at all, even
 /// if half of it has arrived on the device already when the read begins.
 fn half_written(env: &Env, csum: Csum) -> Result<()> {
-    const SLOW: Duration = Duration::from_millis(200);
+    const SLOW: Duration = Duration::from_secs(1);
     const LEN: usize = 4 * BLOCK;
 
     let mapped = Mapped::new("diotest", &env.take(1)?[0])?;
@@ -209,25 +209,27 @@ fn half_written(env: &Env, csum: Csum) -> Result<()> {
     let writer = race::open_direct_rw(&model.path)?;
     read(&file, &Request::pread(0, LEN), &model.data)?;
     let before = Stats::look(env)?;
-    let mut torn = 0;
-    for round in 1..=4u8 {
+    let (mut torn, mut halves) = (0, 0);
+    for round in 1..=40u8 {
+        if halves == 4 {
+            break;
+        }
         // Unless it is overwritten in place it is somewhere else each time.
         let extents = fiemap::extents(&model.file()?)?;
         let middle = extents.first().context("an extent")?.logical + LEN as u64 / 2;
         let place = Chunks::read(&fs.mnt)?.copies(middle)?[0];
         mapped.delay_writes_behind(place.offset, SLOW.as_millis() as u32)?;
         let engine = Engine::ALL[usize::from(round) % Engine::ALL.len()];
-        let via = [Via::Preadv, Via::Async(engine)][usize::from(round) % 2];
+        let via = [Via::Preadv, Via::Async(engine)][halves % 2];
         let seen = std::thread::scope(|scope| -> Result<_> {
             let written = scope.spawn(|| -> Result<_> {
                 let mut region = Region::new(LEN)?;
                 region.bytes_mut().fill(round);
                 race::write_at(&writer, region.bytes(), 0)
             });
-            while !written.is_finished() && mapped.writing()? == 0 {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            std::thread::sleep(SLOW / 4);
+            while !written.is_finished() && mapped.delayed_writes()? == 0 {}
+            std::thread::sleep(SLOW / 20);
+            halves += usize::from(!written.is_finished());
             let seen = Request::pread(0, LEN).via(via).perform(&file)?;
             written.join().expect("the writer ends")?;
             ensure!(matches!(seen.result, Ok(LEN)), "{:?}", seen.result);
@@ -244,6 +246,10 @@ fn half_written(env: &Env, csum: Csum) -> Result<()> {
     let moved = matched(before.as_ref())?;
     eprintln!("# {}: {moved}", env.case);
     ensure!(torn == 0, "{torn} reads saw half of what was written");
+    ensure!(
+        halves == 4,
+        "only {halves} reads began where half was written"
+    );
     drop((file, writer));
     fs.umount()
 }

@@ -20,12 +20,12 @@ use crate::stats::Stats;
 use anyhow::{Context, Result, anyhow, ensure};
 use std::time::{Duration, Instant};
 
-/// How long the slow device takes, in milliseconds.
+/// How long the slow device takes, and after how long another one is asked.
 const SLOW: u32 = 6000;
-/// Longer than anything takes that does not wait for it.
-const FOR_EVER: u32 = 100_000;
-/// After how long another one is asked.
 const AFTER: &str = "150";
+/// What a read takes at most that does not wait for the slow device, unless it is this
+/// guest that is slow.
+const MOST: Duration = Duration::from_millis(SLOW as u64 - 1500);
 const SIZE: usize = 1 << 20;
 
 pub fn cases(_: &Env) -> Vec<Case> {
@@ -56,7 +56,7 @@ struct Slow {
 }
 
 impl Slow {
-    fn make(env: &Env, milliseconds: u32) -> Result<Self> {
+    fn make(env: &Env) -> Result<Self> {
         if !env.module {
             return Err(skip("nobody asks another copy"));
         }
@@ -78,10 +78,10 @@ impl Slow {
             let request = Request::pread(0, SIZE);
             slow.read(file, &request)?;
         }
-        // No commit is to be under way later on: a search that may not wait for it
-        // is put off, and whoever needs it waits for the slow device.
+        // No commit is to be under way later on: what may not wait for it gives up,
+        // and then the slow device is waited for.
         slow.fs.sync()?;
-        slow.mapped.delay(milliseconds)?;
+        slow.mapped.delay(SLOW)?;
         Ok(slow)
     }
 
@@ -119,7 +119,7 @@ impl Slow {
 
 /// If nothing is said, the slow device is waited for.
 fn off(env: &Env) -> Result<()> {
-    let slow = Slow::make(env, SLOW)?;
+    let slow = Slow::make(env)?;
     let _policy = Policy::fs(env)?;
     let before = Stats::read()?;
     let mut waited = 0;
@@ -141,12 +141,14 @@ fn off(env: &Env) -> Result<()> {
 
 /// Nobody waits for it, the data is right, and stays so when it answers at last.
 fn on(env: &Env, via: Via) -> Result<()> {
-    let slow = Slow::make(env, FOR_EVER)?;
+    let slow = Slow::make(env)?;
     let _slow = Parameter::set(env, "slow_copy_ms", AFTER)?;
     let before = Stats::read()?;
     let mut late = Vec::new();
+    let end = Instant::now() + Duration::from_millis(2 * u64::from(SLOW));
     let mut reads = 0u64;
-    for _ in 0..24 {
+    let mut long = Vec::new();
+    while Instant::now() < end {
         // Both as one who would be given the slow copy, and as one who would not.
         let policy = ["spread", "fs", "fs"][reads as usize / 8 % 3];
         let _policy = Policy::set(env, policy)?;
@@ -158,10 +160,9 @@ fn on(env: &Env, via: Via) -> Result<()> {
                     let begin = Instant::now();
                     Ok((request.perform(&direct)?, begin.elapsed()))
                 })?;
-                ensure!(
-                    time < Duration::from_millis(FOR_EVER.into()) / 2,
-                    "{request}: {time:?}"
-                );
+                if time >= MOST {
+                    long.push(format!("{request}: {time:?}"));
+                }
                 let start = request.offset as usize;
                 let want = &file.data[start..start + request.total()];
                 // Kept, to be looked at once more.
@@ -170,8 +171,7 @@ fn on(env: &Env, via: Via) -> Result<()> {
             }
         }
     }
-    // Who is asked to go answers at once.
-    ensure!(Devices::read()?.in_flight() > 0, "nothing was left behind");
+    // A device that is suspended lets go of what it has delayed.
     slow.mapped.heal()?;
     Devices::settle()?;
     Stats::settle()?;
@@ -182,6 +182,8 @@ fn on(env: &Env, via: Via) -> Result<()> {
     drop(late);
     let moved = Stats::all_served(Some(&before))?;
     eprintln!("# {}: {reads} reads, {moved}", env.case);
+    // A processor that the host does not run holds up one read, not one in twenty.
+    ensure!(long.len() as u64 * 20 <= reads, "{long:?}");
     ensure!(moved.get("hedged") > 5, "hardly ever asked: {moved}");
     ensure!(moved.get("reads") >= reads, "{reads} reads: {moved}");
     slow.end()
@@ -189,7 +191,7 @@ fn on(env: &Env, via: Via) -> Result<()> {
 
 /// The module goes while the slow device has not answered yet: it waits for that.
 fn unload(env: &Env) -> Result<()> {
-    let slow = Slow::make(env, SLOW)?;
+    let slow = Slow::make(env)?;
     let parameter = Parameter::set(env, "slow_copy_ms", AFTER)?;
     let before = Stats::read()?;
     let begin = Instant::now();
@@ -208,7 +210,8 @@ fn unload(env: &Env) -> Result<()> {
 
 /// Where no device is slow no other one is asked, and all else is as ever.
 fn fast(env: &Env) -> Result<()> {
-    let slow = Slow::make(env, 0)?;
+    let slow = Slow::make(env)?;
+    slow.mapped.heal()?;
     let _slow = Parameter::set(env, "slow_copy_ms", "60000")?;
     let before = Stats::read()?;
     let mut rng = env.rng(2);
@@ -226,7 +229,7 @@ fn fast(env: &Env) -> Result<()> {
 /// The one that is asked, too, is bad: that is found out and repaired, though the
 /// data is that of the slow one.
 fn bad(env: &Env) -> Result<()> {
-    let slow = Slow::make(env, 2 * SLOW)?;
+    let slow = Slow::make(env)?;
     let _policy = Policy::fs(env)?;
     let _slow = Parameter::set(env, "slow_copy_ms", AFTER)?;
     let (file, nr) = (&slow.files[0], 9usize);
