@@ -258,6 +258,13 @@ fn blocks_a_second(file: &Model, rng: &mut SmallRng) -> Result<f64> {
     Ok((last.0 - first.0) as f64 / (last.1 - first.1).as_secs_f64())
 }
 
+/// The fewest and the most of the bytes that devices read.
+fn extremes(bytes: &[u64]) -> Result<(u64, u64)> {
+    let extremes = bytes.iter().min().zip(bytes.iter().max());
+    let (fewest, most) = extremes.context("no device read anything")?;
+    Ok((*fewest, *most))
+}
+
 fn best(rates: &[f64]) -> f64 {
     rates.iter().copied().fold(0.0, f64::max)
 }
@@ -293,9 +300,8 @@ fn compare(
             let want = if name == "fs" { used } else { bytes.len() };
             ensure!(busy == want, "{name} reads {busy} devices: {bytes:?}");
             // However slow the host is, all disks are equally slow.
-            let (least, most) = (bytes.iter().min(), bytes.iter().max());
-            let (least, most) = least.zip(most).context("no devices")?;
-            let even = *least * 4 >= *most * 3;
+            let (fewest, most) = extremes(&bytes)?;
+            let even = fewest * 4 >= most * 3;
             ensure!(even || name == "fs", "{name} reads unevenly: {bytes:?}");
         }
         ratio = best(&rates[1]) / best(&rates[0]);
@@ -413,12 +419,11 @@ fn split(env: &Env) -> Result<()> {
             Devices::settle()?;
             let moved = Devices::read()?.since(&before, &fs)?;
             let bytes: Vec<_> = moved.iter().map(|d| d.get("bytes")).collect();
-            let busy: Vec<_> = bytes.iter().filter(|b| **b > 0).collect();
+            let busy: Vec<_> = bytes.iter().copied().filter(|b| *b > 0).collect();
             let at = format!("{name}: {len} bytes at {at}: {bytes:?}");
             ensure!(used.contains(&busy.len()), "{at}, not of {used:?}");
-            let (least, most) = (busy.iter().min(), busy.iter().max());
-            let (least, most) = least.zip(most).context("nothing read")?;
-            ensure!(**most - **least <= 2 * (64 << 10), "{at}: uneven");
+            let (fewest, most) = extremes(&busy)?;
+            ensure!(most - fewest <= 2 * (64 << 10), "{at}: uneven");
         }
     }
     Ok(())
