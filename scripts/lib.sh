@@ -168,6 +168,10 @@ built_tree() {
 	echo "$tree"
 }
 
+# kvm_answer: where it is kept whether hardware virtualisation works, asked once per boot
+# of this machine.
+kvm_answer() { echo "$CACHE/kvm-$(cat /proc/sys/kernel/random/boot_id)"; }
+
 # host_target: where this checkout's tests on the host are built.
 host_target() { echo "$CACHE/host/$(sha256sum <<<"$top" | cut -c 1-8)"; }
 
