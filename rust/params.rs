@@ -13,21 +13,9 @@ pub(crate) enum ReadPolicy {
     Fs,
 }
 
-/// Returns after how many milliseconds another copy is to be asked, too; 0 for never. Any context.
-pub(crate) fn slow_copy_ms() -> u32 {
-    // SAFETY: A variable that is there as long as the module, and may change, hence volatile.
-    unsafe { (&raw const bindings::bdio_slow_copy_ms).read_volatile() }
-}
-
-/// Returns whether devices may be polled for reads of rings that poll. Any context.
-pub(crate) fn iopoll() -> bool {
-    // SAFETY: As above.
-    unsafe { (&raw const bindings::bdio_iopoll).read_volatile() }
-}
-
 /// Returns the policy as of now. Any context.
 pub(crate) fn read_policy() -> ReadPolicy {
-    // SAFETY: As above.
+    // SAFETY: A variable that is there as long as the module, and may change, hence volatile.
     let policy = unsafe { (&raw const bindings::bdio_read_policy).read_volatile() };
     if policy == bindings::BDIO_POLICY_FS {
         ReadPolicy::Fs

@@ -14,7 +14,6 @@ use super::{
             SharedInode, //
         },
     },
-    file::OpenFile,
     patience::Patience,
     user_pages::{
         clamp_errno,
@@ -91,12 +90,6 @@ impl<'a> DirectRead<'a> {
         }
     }
 
-    /// Keeps the file of the read open.
-    pub(crate) fn file(&self) -> Option<OpenFile> {
-        // SAFETY: By the type invariants the iocb is live, and has a file. A reference is returned.
-        unsafe { OpenFile::from_raw(bindings::bdio_get_file(self.iocb.as_ptr())) }
-    }
-
     /// Returns the inode that is read.
     pub(crate) fn inode(&self) -> Inode<'a> {
         self.inode
@@ -127,14 +120,6 @@ impl<'a> DirectRead<'a> {
         let flags = unsafe { (*self.iocb.as_ptr()).ki_flags };
         // CAST: Flags, looked at bit by bit.
         (flags as u32) & bindings::IOCB_NOWAIT != 0
-    }
-
-    /// Returns whether the issuer means to poll devices for its data, and does not wait otherwise.
-    pub(crate) fn is_polled(&self) -> bool {
-        // SAFETY: By the type invariants the iocb is valid. `ki_flags` is plain data.
-        let flags = unsafe { (*self.iocb.as_ptr()).ki_flags };
-        // CAST: Flags, looked at bit by bit.
-        (flags as u32) & bindings::IOCB_HIPRI != 0 && !self.is_sync()
     }
 
     /// Returns the number of bytes that are left in the iterator.
@@ -413,19 +398,6 @@ impl AsyncRead {
         let iocb = self.iocb?;
         // SAFETY: By the type invariants the iocb is live, and holds a file of btrfs.
         Some(unsafe { Inode::from_vfs(bindings::bdio_file_inode(iocb.as_ptr())) })
-    }
-
-    /// Returns the iocb, if its issuer means to poll for a bio, and has none to poll for.
-    pub(super) fn to_be_polled(&self) -> Option<NonNull<kbindings::kiocb>> {
-        let iocb = self.iocb?;
-        // SAFETY: By the type invariants the iocb is live. `ki_flags` is plain data, and `private`
-        // of a read that is polled for is null before we say what to poll for.
-        let wanted = unsafe {
-            let flags = (*iocb.as_ptr()).ki_flags;
-            // CAST: Flags, looked at bit by bit.
-            (flags as u32) & bindings::IOCB_HIPRI != 0 && (*iocb.as_ptr()).private.is_null()
-        };
-        wanted.then_some(iocb)
     }
 
     /// Returns the length of the buffer in bytes, as far as it was taken.

@@ -14,7 +14,6 @@ pub(crate) mod counters;
 pub(crate) mod debugfs;
 pub(crate) mod decode;
 pub(crate) mod drain;
-pub(crate) mod file;
 pub(crate) mod hash;
 pub(crate) mod layout;
 pub(crate) mod memalloc;

@@ -32,7 +32,6 @@ use crate::{
         Reason,
         Stop, //
     },
-    hedge,
     plan::Plan,
     range::Range,
     resources::Resources,
@@ -55,7 +54,6 @@ use crate::{
         },
         decode::MAX_EXTENT,
         drain::Drain,
-        params,
         patience::Patience,
         read::{
             AsyncRead,
@@ -114,8 +112,6 @@ struct InFlight {
     placement: Placement,
     /// Where it is read.
     spots: Spots,
-    /// Whether whoever issued it polls for its only bio.
-    polled: bool,
     then: Then,
 }
 
@@ -140,7 +136,6 @@ pub(crate) fn issue(
     // Who issues it would wait for its checksums, and then as well may for its data, if it has nothing
     // else to do.
     attempt.may_put_off = guess.len <= window::SMALL && task::is_io_worker();
-    let hedged = hedge::wanted(read).is_some();
     let mut ticket = Ticket::new(
         resources.enter(),
         init!(InFlight {
@@ -150,7 +145,6 @@ pub(crate) fn issue(
             manner: *manner,
             placement: Placement::Direct,
             spots: Spots::new(),
-            polled: false,
             then: Then::Finish,
         }),
         manner.patience,
@@ -162,7 +156,6 @@ pub(crate) fn issue(
         range,
         placement,
         spots,
-        polled,
         then,
         ..
     } = ticket.cargo();
@@ -181,20 +174,15 @@ pub(crate) fn issue(
     // Not to be dropped in an interrupt: they keep the block devices.
     let mut runs = Runs::new();
     let dio = inode.count();
-    let ready = if hedged {
-        *then = Then::ReadOn(0);
-        window::nothing(dio, manner)?
-    } else {
-        match window::prepare(resources, dio, range, &mut attempt, plan, &mut runs) {
-            Err(Stop::Absent) => {
-                // What is planned of it is not to be read.
-                *plan = Plan::new(range);
-                runs = Runs::new();
-                *then = Then::ReadAgain(Outcome::Failed);
-                window::nothing(dio, manner)?
-            }
-            prepared => prepared?,
+    let ready = match window::prepare(resources, dio, range, &mut attempt, plan, &mut runs) {
+        Err(Stop::Absent) => {
+            // What is planned of it is not to be read.
+            *plan = Plan::new(range);
+            runs = Runs::new();
+            *then = Then::ReadAgain(Outcome::Failed);
+            window::nothing(dio, manner)?
         }
+        prepared => prepared?,
     };
     let Some(hold) = ready.hold else {
         if plan.range != *range {
@@ -221,60 +209,20 @@ pub(crate) fn issue(
     *placement = attempt.placement;
     spots.note_if_cheap(&runs);
     stats::count(Counter::Queued);
-    *polled =
-        boarding.read().is_polled() && may_be_polled(&runs, range, ready.writers.as_ref(), &hold);
-    if *polled {
-        stats::count(Counter::Polled);
-    }
     boarding.detach(inode, ready.writers);
     flight::launch(ticket, hold, |cargo, resources, submitter| {
         if let Some(pages) = cargo.read.pages() {
             let (pool, fetches, spots) = (&resources.pool, &cargo.plan.fetches, &cargo.spots);
-            let submitter = match cargo.polled {
-                true => submitter.polled_by(&cargo.read, manner.patience),
-                false => submitter,
-            };
             bio::submit(submitter, pool, &mut runs, fetches, pages, manner, spots);
         }
     });
     Ok(Issued::Later)
 }
 
-/// Returns whether the bio of a window can be left to be ended by who polls for it.
-///
-/// There is to be no other, and it must not be split, or it would have to wait for a request.
-///
-/// Who does not poll, or is stopped, must not keep others waiting: not direct writers, and not, by the
-/// hold on the devices, the end of the replacement of one, for which all that is read or written waits.
-/// What is in flight when that begins has the time it takes to be polled for; if it is not even then,
-/// all waits. So nothing is polled for unless somebody who may decide that has said so.
-fn may_be_polled(
-    runs: &Runs,
-    range: &Range,
-    writers: Option<&WriterLock<'_>>,
-    hold: &DeviceHold<'_>,
-) -> bool {
-    let [run] = runs.as_slice() else {
-        return false;
-    };
-    params::iopoll()
-        && range.len <= window::SMALL
-        && writers.is_none()
-        && !hold.fs().is_replacing()
-        && run.device.can_be_polled()
-}
-
 impl Cargo for InFlight {
     type Base = Resources;
 
     fn touch_down(&mut self, _resources: &Resources, status: Result) -> bool {
-        if self.would_wait(status) {
-            let may = self.plan.is_light() && self.may_complete();
-            if may {
-                complete(&mut self.read, Err(EAGAIN));
-            }
-            return may;
-        }
         // What is planned begins where it must.
         let whole = self.plan.range.len == self.range.len;
         let arrived = status.is_ok() && self.then == Then::Finish;
@@ -298,13 +246,6 @@ impl Cargo for InFlight {
 
     fn land(&mut self, resources: &Resources, status: Result) -> bool {
         stats::count(Counter::ByWorker);
-        if self.would_wait(status) {
-            return self.settle(Err(Stop::Fail(EAGAIN)));
-        }
-        if self.polled && status == Err(EOPNOTSUPP) {
-            // The device cannot be polled any more. It has not been asked for anything.
-            self.then = Then::ReadAgain(Outcome::Changed);
-        }
         if self.then == Then::Finish {
             match self.finish(resources, status) {
                 Ok(Outcome::Right) => return self.settle(Ok(self.plan.range.valid)),
@@ -345,7 +286,6 @@ impl Cargo for InFlight {
 /// Completes a read that we have served. Any context that the read may be completed in.
 fn complete(read: &mut AsyncRead, result: Result<usize>) {
     match result {
-        Err(error) if error == EAGAIN => stats::count(Counter::WouldWait),
         Err(_) => stats::count(Counter::Reads),
         Ok(bytes) => {
             stats::count(Counter::Reads);
@@ -365,12 +305,6 @@ fn end(read: &mut AsyncRead, result: Result<usize>) {
 }
 
 impl InFlight {
-    /// Returns whether a bio that is polled for has found no request free for it, and must not wait for
-    /// one: whoever polls would.
-    fn would_wait(&self, status: Result) -> bool {
-        self.polled && self.manner.patience == Patience::Nowait && status == Err(EAGAIN)
-    }
-
     /// Returns whether it may be completed where it has landed; if so it is to be completed next.
     fn may_complete(&mut self) -> bool {
         let may = self.read.may_complete_anywhere();

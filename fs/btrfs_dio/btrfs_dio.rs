@@ -15,7 +15,6 @@
 //! | [`entry`]          | what each begins with: its memory, the size of the file, write-back     |
 //! | [`asynchronous`]   | a read whose caller does not wait: issued, landed, completed            |
 //! | [`window`]         | one window: lock, plan, submit, wait, finish, or try again              |
-//! | [`hedge`]          | one window, if a slow copy is not to be waited for alone                |
 //! | [`extents`]        | which extents the window has, under the lock of its range               |
 //! | [`plan`]           | [`range`] of the file -> [`segment`]s, by kind of extent                |
 //! | [`fetch`]          | what is read from devices, into what memory; [`budget`] of ours         |
@@ -82,7 +81,6 @@ mod error;
 mod extents;
 mod fetch;
 mod few;
-mod hedge;
 mod hole;
 mod hook;
 mod inline;

@@ -70,9 +70,6 @@ impl Engine {
 }
 
 impl Server for Engine {
-    const READ_ALIGN: u32 = SECTOR_SIZE;
-    const MEMORY_ALIGN: u32 = SECTOR_SIZE;
-
     fn read(&self, read: &mut DirectRead<'_>) -> Verdict {
         let (offset, length) = (read.pos(), read.count());
         trace::read_begin(read.inode(), offset, length);

@@ -29,7 +29,6 @@ use crate::{
         Reason,
         Stop, //
     },
-    hedge,
     range::Range,
     resources::Resources,
     safe::{
@@ -120,10 +119,6 @@ pub(crate) fn serve(
     let Some(Entry { inode, total }) = Entry::new(read, count, &manner)? else {
         return Ok(Issued::Now(0));
     };
-    let hedge = hedge::Hedge::of(read);
-    if hedge.is_some() && manner.patience == Patience::Nowait {
-        return Err(Stop::WouldWait);
-    }
     let mut done = 0usize;
     while done < total {
         // CAST: Widening.
@@ -147,12 +142,7 @@ pub(crate) fn serve(
                 block,
             )?
             .at(within);
-            let read = match &hedge {
-                Some(hedge) => {
-                    hedge::read(resources, hedge, inode.count(), &range, &pages, &manner)?
-                }
-                None => window::read(resources, inode.count(), &range, &pages, &manner)?,
-            };
+            let read = window::read(resources, inode.count(), &range, &pages, &manner)?;
             within = within.saturating_add(read);
         }
         done = done.saturating_add(within);

@@ -255,18 +255,10 @@ impl<'h> Finder<'h, '_> {
         recent.find_map(|(nr, run)| {
             let copy = copies().filter_map(|n| nth(map, place, n));
             let mut same = copy.filter(|stripe| {
-                stripe.device.id() == run.id
-                    && Some(stripe.physical) == run.end()
-                    && !self.is_slow(stripe)
+                stripe.device.id() == run.id && Some(stripe.physical) == run.end()
             });
             same.next().map(|_| nr)
         })
-    }
-
-    /// Returns whether this has been asked already, and takes its time.
-    fn is_slow(&self, stripe: &Stripe<'h>) -> bool {
-        let slow = &self.attempt.slow;
-        !slow.is_empty() && slow.from(stripe.device.id(), stripe.physical).is_some()
     }
 
     /// Returns whether there is a copy on a device that has nothing to do.
@@ -304,7 +296,7 @@ impl<'h> Finder<'h, '_> {
         if !stripe.device.is_present() {
             return Candidate::Missing;
         }
-        if stripe.device.is_avoided(self.hold) || self.is_slow(&stripe) {
+        if stripe.device.is_avoided(self.hold) {
             return Candidate::Avoided;
         }
         let in_flight = match self.policy {

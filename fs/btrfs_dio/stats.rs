@@ -30,8 +30,6 @@ pub(crate) enum Counter {
     Bytes,
     /// Reads that completed after the call that issued them.
     Queued,
-    /// Those of them for whose data the issuer could poll a device.
-    Polled,
     /// Reads that were told to wait.
     WouldWait,
     /// Segments that were read from devices as they are.
@@ -67,8 +65,6 @@ pub(crate) enum Counter {
     Unrepaired,
     /// Blocks that no copy could supply.
     Lost,
-    /// Windows for which another copy was asked, too, as the first one was slow.
-    Hedged,
     /// Parts of compressed extents that had been decompressed before, and kept.
     CacheHits,
     /// Such parts that had not been.
@@ -90,11 +86,10 @@ pub(crate) enum Counter {
 }
 
 /// All counters, in the order they are shown in; the position of each is its number.
-const COUNTERS: [(Counter, &str); 40] = [
+const COUNTERS: [(Counter, &str); 38] = [
     (Counter::Reads, "reads"),
     (Counter::Bytes, "bytes"),
     (Counter::Queued, "queued"),
-    (Counter::Polled, "polled"),
     (Counter::WouldWait, "would_wait"),
     (Counter::Regular, "regular"),
     (Counter::Compressed, "compressed"),
@@ -112,7 +107,6 @@ const COUNTERS: [(Counter, &str); 40] = [
     (Counter::Repaired, "repaired"),
     (Counter::Unrepaired, "unrepaired"),
     (Counter::Lost, "lost"),
-    (Counter::Hedged, "hedged"),
     (Counter::CacheHits, "cache_hits"),
     (Counter::CacheMisses, "cache_misses"),
     (Counter::ChecksumHits, "csum_cache_hits"),
@@ -134,7 +128,7 @@ const COUNTERS: [(Counter, &str); 40] = [
 ];
 
 /// The number of the first counter of reads left to btrfs.
-const FIRST_DECLINED: u32 = 30;
+const FIRST_DECLINED: u32 = 28;
 
 const _: () = assert!(COUNTERS.len() <= counters::COUNT as usize);
 
@@ -146,33 +140,31 @@ impl Counter {
             Self::Reads => 0,
             Self::Bytes => 1,
             Self::Queued => 2,
-            Self::Polled => 3,
-            Self::WouldWait => 4,
-            Self::Regular => 5,
-            Self::Compressed => 6,
-            Self::Inline => 7,
-            Self::Hole => 8,
-            Self::Prealloc => 9,
-            Self::Bounced => 10,
-            Self::Bios => 11,
-            Self::ChecksumMismatches => 12,
-            Self::BufferChanged => 13,
-            Self::Reread => 14,
-            Self::IoErrors => 15,
-            Self::Recovered => 16,
-            Self::Rebuilt => 17,
-            Self::Repaired => 18,
-            Self::Unrepaired => 19,
-            Self::Lost => 20,
-            Self::Hedged => 21,
-            Self::CacheHits => 22,
-            Self::CacheMisses => 23,
-            Self::ChecksumHits => 24,
-            Self::ChecksumMisses => 25,
-            Self::ChecksumsLate => 26,
-            Self::ChecksumsShared => 27,
-            Self::Unlocked => 28,
-            Self::ByWorker => 29,
+            Self::WouldWait => 3,
+            Self::Regular => 4,
+            Self::Compressed => 5,
+            Self::Inline => 6,
+            Self::Hole => 7,
+            Self::Prealloc => 8,
+            Self::Bounced => 9,
+            Self::Bios => 10,
+            Self::ChecksumMismatches => 11,
+            Self::BufferChanged => 12,
+            Self::Reread => 13,
+            Self::IoErrors => 14,
+            Self::Recovered => 15,
+            Self::Rebuilt => 16,
+            Self::Repaired => 17,
+            Self::Unrepaired => 18,
+            Self::Lost => 19,
+            Self::CacheHits => 20,
+            Self::CacheMisses => 21,
+            Self::ChecksumHits => 22,
+            Self::ChecksumMisses => 23,
+            Self::ChecksumsLate => 24,
+            Self::ChecksumsShared => 25,
+            Self::Unlocked => 26,
+            Self::ByWorker => 27,
             // CAST: The position of the variant, declared in the order of the table.
             Self::Declined(reason) => FIRST_DECLINED + reason as u32,
         }

@@ -97,8 +97,6 @@ pub(crate) struct Attempt {
     pub(crate) share: Option<Share>,
     /// The spots of the attempt before, to be read again, if they are to be the same ones.
     pub(crate) spots: Spots,
-    /// Spots that have been asked, and are slow to answer.
-    pub(crate) slow: Spots,
     /// What the attempt before came to, if that was because a copy seemed to be bad, or is missing.
     pub(crate) failed: Option<Outcome>,
     /// Whether checksums that have to be read first may be read while data is on its way: who tries
@@ -114,7 +112,6 @@ impl Attempt {
             placement: Placement::Direct,
             share: None,
             spots: Spots::new(),
-            slow: Spots::new(),
             failed: None,
             may_put_off: false,
         }

@@ -36,8 +36,6 @@ use crate::{
             DeviceHold,
             OpenDevice, //
         },
-        patience::Patience,
-        read::AsyncRead,
         vecs::Span, //
     },
 };
@@ -149,8 +147,6 @@ impl Core {
 #[derive(Clone, Copy)]
 pub(crate) struct Submitter<'s, 'p> {
     core: &'s Core,
-    /// Who may poll for a bio, and whether a bio that is polled for may wait for a request.
-    poller: Option<(&'p AsyncRead, Patience)>,
     /// A bio that can be used, once.
     spare: Option<&'s Cell<Option<LentBio>>>,
     _memory: PhantomData<fn(&'p ()) -> &'p ()>,
@@ -165,18 +161,8 @@ impl<'s, 'p> Submitter<'s, 'p> {
     pub(super) unsafe fn new(core: &'s Core) -> Self {
         Self {
             core,
-            poller: None,
             spare: None,
             _memory: PhantomData,
-        }
-    }
-
-    /// Returns the same, for bios of a read that its issuer may poll for. If the issuer may not wait
-    /// they may fail with `EAGAIN`.
-    pub(crate) fn polled_by(self, read: &'p AsyncRead, patience: Patience) -> Self {
-        Self {
-            poller: Some((read, patience)),
-            ..self
         }
     }
 
@@ -212,10 +198,6 @@ impl<'s, 'p> Submitter<'s, 'p> {
 
     /// Submits a bio. Task context, may sleep.
     pub(crate) fn submit(self, bio: ReadBio<'p>) {
-        let bio = match self.poller {
-            Some((read, patience)) => bio.polled_by(read, patience),
-            None => bio,
-        };
         let bio = self.enlist(bio);
         // SAFETY: The bio is ours to submit, and of this set.
         unsafe { bindings::submit_bio(bio.as_ptr()) }

@@ -12,8 +12,6 @@ use crate::{
     bindings as our_bindings,
     safe::{
         btrfs::device::OpenDevice,
-        patience::Patience,
-        read::AsyncRead,
         vecs::{
             Piece,
             Span, //
@@ -70,8 +68,6 @@ struct Charged {
     charge: MaybeUninit<Charge>,
     /// Null, or the mark, which is there until the bio has ended.
     mark: *const Mark,
-    /// Null, or the iocb whose `private` is this bio until it has ended, for who polls for it.
-    poller: *mut bindings::kiocb,
     /// Whether it is put by somebody else, once the set has landed.
     lent: bool,
 }
@@ -106,7 +102,7 @@ impl LentBio {
 /// # Invariants
 ///
 /// `bio` is a bio of ours that has not been submitted, that of a [`Charged`] with a charge, and with a
-/// mark and an iocb, if any, that are there for `'p`.
+/// mark, if any, that is there for `'p`.
 #[must_use = "a bio that is dropped reads nothing"]
 pub(crate) struct ReadBio<'p> {
     bio: NonNull<bindings::bio>,
@@ -205,32 +201,6 @@ impl<'p> ReadBio<'p> {
         self
     }
 
-    /// Lets whoever issued `read` poll for the bio, if it means to, and has no other of this read to poll
-    /// for. If the bio may not wait for a request, neither does it: then it fails with `EAGAIN`. Who
-    /// polls must not wait, or nobody polls for what has to end first.
-    ///
-    /// It is to be submitted next.
-    pub(super) fn polled_by(self, read: &'p AsyncRead, patience: Patience) -> Self {
-        let Some(iocb) = read.to_be_polled() else {
-            return self;
-        };
-        let bio = self.bio.as_ptr();
-        let nowait = match patience {
-            Patience::Nowait => our_bindings::REQ_NOWAIT,
-            Patience::Wait => 0,
-        };
-        // SAFETY: By the type invariants the bio is ours and not submitted. The iocb is that of a read
-        // that is borrowed, and so not completed, before the bio has ended. `iocb_bio_iopoll()` may look
-        // at the bio from here on, in a read side of RCU: memory of a bio of our pools is that of a bio,
-        // until those that have begun before it was taken from the iocb have ended, see `put()`.
-        unsafe {
-            (*bio).bi_opf |= our_bindings::REQ_POLLED | nowait;
-            (*charged(bio)).poller = iocb.as_ptr();
-            poll_for(iocb.as_ptr(), bio);
-        }
-        self
-    }
-
     /// # Safety
     ///
     /// `bdev` must be null or a block device that is there.
@@ -274,7 +244,6 @@ impl<'p> ReadBio<'p> {
             charged(bio.as_ptr()).write(Charged {
                 charge: MaybeUninit::new(charge),
                 mark: ptr::null(),
-                poller: ptr::null_mut(),
                 lent,
             });
             (*bio.as_ptr()).bi_iter.bi_sector = physical >> SECTOR_SHIFT;
@@ -378,29 +347,14 @@ unsafe fn charged(bio: *mut bindings::bio) -> *mut Charged {
     unsafe { bio.byte_sub(ReadBio::FRONT_PAD).cast() }
 }
 
-/// Leaves a bio, or none, to who polls for it. Whoever polls may look at it at the same time.
+/// Puts a bio, unless it is lent.
 ///
 /// # Safety
 ///
-/// The iocb must be live, and a read of ours.
-unsafe fn poll_for(iocb: *mut bindings::kiocb, bio: *mut bindings::bio) {
-    // SAFETY: By the contract; an aligned pointer, which is accessed by `READ_ONCE()` elsewhere.
-    unsafe { Atomic::from_ptr((&raw mut (*iocb).private).cast()).store(bio, Relaxed) }
-}
-
-/// Puts a bio, unless it is lent. Before that it is taken away from who polls for it: who has it then is
-/// in a read side of RCU that had begun before, and pools free their memory after those.
-///
-/// # Safety
-///
-/// The bio must be ours, and not be used any more; the iocb, if any, live.
+/// The bio must be ours, and not be used any more.
 unsafe fn put(charged: *mut Charged, bio: *mut bindings::bio) {
     // SAFETY: By the contract.
     unsafe {
-        let iocb = (*charged).poller;
-        if !iocb.is_null() {
-            poll_for(iocb, ptr::null_mut());
-        }
         if !(*charged).lent {
             bindings::bio_put(bio);
         }
@@ -421,14 +375,7 @@ pub(super) unsafe fn ended(bio: *mut bindings::bio, status: Result) {
         if let (Err(error), Some(mark)) = (status, (*charged).mark.as_ref()) {
             mark.fail(error);
         }
-        let charge = (*charged).charge.assume_init_read();
-        let refused = status == Err(EAGAIN) || status == Err(EOPNOTSUPP);
-        if refused && !(*charged).poller.is_null() {
-            // It has not been to the device.
-            drop(charge);
-        } else {
-            charge.ended(status.is_ok());
-        }
+        (*charged).charge.assume_init_read().ended(status.is_ok());
         put(charged, bio);
     }
 }

@@ -197,13 +197,6 @@ impl OpenDevice {
         self.bdev
     }
 
-    /// Returns whether bios for it can be polled for. The answer may be wrong a moment later: then they
-    /// fail with `EOPNOTSUPP`.
-    pub(crate) fn can_be_polled(&self) -> bool {
-        // SAFETY: By the type invariants.
-        unsafe { bindings::bdio_bdev_can_poll(self.bdev) }
-    }
-
     /// Returns which low bits of the address and the length of a piece of memory must be 0.
     pub(crate) fn memory_mask(&self) -> usize {
         // SAFETY: By the type invariants.

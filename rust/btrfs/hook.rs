@@ -36,11 +36,6 @@ pub(crate) trait Server: Send + Sync + 'static {
 
     /// Drops what is kept of a filesystem that has been unmounted. Task context, may sleep.
     fn unmount(&self, fs: FsId);
-
-    /// Alignment of offset and length of the reads that are served, in bytes, for statx(2).
-    const READ_ALIGN: u32;
-    /// Alignment of the memory that they are read into, in bytes.
-    const MEMORY_ALIGN: u32;
 }
 
 /// The registration of a server, which lasts until it is dropped.
@@ -73,8 +68,6 @@ impl<T: Server> Registration<T> {
                     ops.write(bindings::btrfs_dio_ops {
                         read: Some(read_callback::<T>),
                         unmount: Some(unmount_callback::<T>),
-                        read_align: T::READ_ALIGN,
-                        mem_align: T::MEMORY_ALIGN,
                     })
                 }
             }),

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 
-#include <linux/blk-mq.h>
 #include <linux/blkdev.h>
 #include <linux/device.h>
 #include <linux/overflow.h>
@@ -41,19 +40,6 @@ void bdio_bio_set_vecs(struct bio *bio, const struct bio_vec *vecs,
 unsigned int bdio_bdev_dma_alignment(struct block_device *bdev)
 {
 	return bdev_dma_alignment(bdev);
-}
-
-/*
- * As blk_mq_can_poll() has it, which submit_bio() asks again; not of devices on
- * top of others, which may wait for more than one to be polled.
- */
-bool bdio_bdev_can_poll(struct block_device *bdev)
-{
-	struct request_queue *q = bdev_get_queue(bdev);
-
-	return queue_is_mq(q) && bdev_nowait(bdev) &&
-	       (q->limits.features & BLK_FEAT_POLL) &&
-	       q->tag_set->map[HCTX_TYPE_POLL].nr_queues;
 }
 
 /* As bvec_try_merge_page() does it, for whole pages. Returns how many are left. */

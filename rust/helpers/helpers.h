@@ -52,9 +52,6 @@ struct btrfs_file_extent_item *bdio_file_extent(const struct extent_buffer *leaf
 						int slot);
 u32 bdio_item_size(const struct extent_buffer *leaf, int slot);
 
-/* file.c */
-struct file *bdio_get_file(const struct kiocb *iocb);
-
 /* repair.c */
 void bdio_count_read_error(struct btrfs_device *device, int error);
 void bdio_report_read_error(struct btrfs_inode *inode, u64 offset, u64 len, int error);
@@ -68,7 +65,6 @@ void bdio_warn_csum(const struct btrfs_inode *inode, u64 offset, const u8 *csum,
 void bdio_bdev_get(struct block_device *bdev);
 void bdio_bdev_put(struct block_device *bdev);
 unsigned int bdio_bdev_dma_alignment(struct block_device *bdev);
-bool bdio_bdev_can_poll(struct block_device *bdev);
 dev_t bdio_bdev_number(struct block_device *bdev);
 void bdio_bio_set_dev(struct bio *bio, struct block_device *bdev);
 void bdio_bio_set_vecs(struct bio *bio, const struct bio_vec *vecs,
@@ -79,8 +75,6 @@ unsigned short bdio_merge_vecs(struct bio_vec *vecs, unsigned short nr);
 #define BDIO_POLICY_SPREAD	0
 #define BDIO_POLICY_FS		1
 extern unsigned int bdio_read_policy;
-extern unsigned int bdio_slow_copy_ms;
-extern bool bdio_iopoll;
 
 /* counters.c */
 #define BDIO_COUNTERS	64

@@ -35,13 +35,3 @@ static const struct kernel_param_ops bdio_policy_ops = {
 
 module_param_cb(read_policy, &bdio_policy_ops, NULL, 0644);
 MODULE_PARM_DESC(read_policy, "Which copy to read: spread (default), that on the least busy device, or fs, as the filesystem does");
-
-unsigned int bdio_slow_copy_ms;
-
-module_param_named(slow_copy_ms, bdio_slow_copy_ms, uint, 0644);
-MODULE_PARM_DESC(slow_copy_ms, "After how many milliseconds to ask another copy, too; 0 (default) for never");
-
-bool bdio_iopoll;
-
-module_param_named(iopoll, bdio_iopoll, bool, 0644);
-MODULE_PARM_DESC(iopoll, "Whether rings of io_uring that poll may poll devices; off by default");

@@ -19,19 +19,15 @@ pub enum Engine {
     UringFixed,
     /// Handed to a worker of the ring at once.
     UringAsync,
-    /// Ended when the ring polls the device for it. Without the module there is nothing to poll
-    /// for: as by [`Engine::Uring`].
-    UringPolled,
 }
 
 impl Engine {
     /// Every one.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 4] = [
         Self::Libaio,
         Self::Uring,
         Self::UringFixed,
         Self::UringAsync,
-        Self::UringPolled,
     ];
 
     /// A name for cases.
@@ -41,7 +37,6 @@ impl Engine {
             Self::Uring => "io_uring",
             Self::UringFixed => "io_uring_fixed",
             Self::UringAsync => "io_uring_async",
-            Self::UringPolled => "io_uring_polled",
         }
     }
 }
@@ -130,12 +125,18 @@ impl Queue {
     pub fn new(engine: Engine, depth: u32) -> io::Result<Self> {
         let inner = match engine {
             Engine::Libaio => Inner::Aio(Context::new(depth)?),
-            Engine::UringPolled if module::loaded() => {
-                Inner::Ring(Box::new(IoUring::builder().setup_iopoll().build(depth)?))
-            }
             _ => Inner::Ring(Box::new(IoUring::new(depth)?)),
         };
         Ok(Self { engine, inner })
+    }
+
+    /// A ring that polls for so many requests in flight.
+    pub fn polling(depth: u32) -> io::Result<Self> {
+        let ring = IoUring::builder().setup_iopoll().build(depth)?;
+        Ok(Self {
+            engine: Engine::Uring,
+            inner: Inner::Ring(Box::new(ring)),
+        })
     }
 
     /// Tells the ring of memory, for reads into any part of it.

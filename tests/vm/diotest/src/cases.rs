@@ -13,7 +13,6 @@ mod eof;
 mod faults;
 mod fio;
 mod glance;
-mod hedge;
 mod histories;
 mod hostile;
 mod large;
@@ -96,7 +95,6 @@ pub const GROUPS: [Group; 32] = [
     group("faults", faults::cases),
     group("copies", copies::cases),
     group("trouble", trouble::cases),
-    group("hedge", hedge::cases),
     group("shortage", shortage::cases),
     group("mirror", mirror::cases),
     group("powercut", powercut::cases),
@@ -141,7 +139,6 @@ pub fn run(env: Env, names: &[String]) -> Result<bool> {
             case: name,
             ..env.clone()
         };
-        module::allow_polling()?;
         ktap.begin(&env);
         let start = Instant::now();
         let (hung, result) = watched(env.clone(), case);

@@ -152,17 +152,6 @@ impl Drop for Parameter {
     }
 }
 
-/// Allows rings that poll to poll devices, if there is a module: nothing is polled for if not.
-pub fn allow_polling() -> std::io::Result<()> {
-    let path = Path::new("/sys/module")
-        .join(NAME)
-        .join("parameters/iopoll");
-    match path.exists() {
-        true => std::fs::write(path, "1"),
-        false => Ok(()),
-    }
-}
-
 /// The parameter that says which copy is read.
 const POLICY: &str = "/sys/module/btrfs_dio/parameters/read_policy";
 

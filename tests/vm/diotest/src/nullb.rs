@@ -47,17 +47,6 @@ impl Nullb {
         Ok(disk)
     }
 
-    /// A disk of half a GiB that takes so many commands at a time. If it has
-    /// queues for polling it ends those that are polled for only when it is
-    /// polled; if not, it cannot be.
-    pub fn polled(name: &str, depth: u64, queues: u64) -> Result<Self> {
-        let disk = Self::make(name, &[("poll_queues", queues), ("hw_queue_depth", depth)])?;
-        let polls = Path::new("/sys/block").join(name).join("queue/io_poll");
-        let polls = std::fs::read_to_string(&polls).with_context(|| polls.display().to_string())?;
-        ensure!(polls.trim() == queues.to_string(), "io_poll: {polls}");
-        Ok(disk)
-    }
-
     fn make(name: &str, attributes: &[(&str, u64)]) -> Result<Self> {
         if !Path::new(CONFIG).exists() {
             return Err(skip("a kernel without null_blk"));

@@ -57,7 +57,6 @@ impl Presence {
         module::unload_in_time()?;
         std::thread::sleep(Duration::from_millis(50));
         module::load(env)?;
-        module::allow_polling()?;
         // What others did before they could tell that it is there does not count.
         lives.began = Some(Stats::read()?);
         self.turn.fetch_add(1, SeqCst);

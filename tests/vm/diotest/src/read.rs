@@ -127,15 +127,6 @@ impl Request {
         self.via(via)
     }
 
-    /// As `any_via()`, of a device that cannot be polled, as a loop device.
-    pub fn any_via_but_polled(self, rng: &mut SmallRng) -> Self {
-        let request = self.any_via(rng);
-        match request.via {
-            Via::Async(Engine::UringPolled) => request.via(Via::Async(Engine::Uring)),
-            _ => request,
-        }
-    }
-
     /// Bytes asked for.
     pub fn total(&self) -> usize {
         self.lens.iter().sum()

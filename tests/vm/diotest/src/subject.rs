@@ -155,8 +155,8 @@ pub const LONGEST_QUEUED: usize = 16 << 20;
 
 /// Whether it is tried first without waiting: only io_uring does so, unless it is told not to.
 fn tries_first(request: &Request) -> bool {
-    use Engine::{Uring, UringFixed, UringPolled};
-    matches!(request.via, Via::Async(Uring | UringFixed | UringPolled))
+    use Engine::{Uring, UringFixed};
+    matches!(request.via, Via::Async(Uring | UringFixed))
 }
 
 /// How many reads one request can become: of one that ends at once, but early,

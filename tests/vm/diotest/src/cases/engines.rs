@@ -55,9 +55,7 @@ pub fn cases(_: &Env) -> Vec<Case> {
         let name = format!("ends-{}", csum.name());
         cases.push(Case::new(name, move |env| ends(env, csum, most)));
     }
-    cases.push(Case::new("polled", polled));
-    cases.push(Case::new("not_polled", not_polled));
-    cases.push(Case::new("polled_writes", polled_writes));
+    cases.push(Case::new("poll_refused", poll_refused));
     cases.push(Case::new("sizes", sizes));
     cases.push(Case::new("longest", longest));
     cases.push(Case::new("corrupt", corrupt));
@@ -190,81 +188,45 @@ fn deep(env: &Env, engine: Engine) -> Result<()> {
     if env.module {
         let counted = moved.get("reads") == all && moved.get("queued") == all;
         ensure!(counted, "{all} reads, all of a device: {moved}");
-        // Those of more than one bio are not.
-        let polled = moved.get("polled") > all / 2;
-        ensure!(polled == (engine == Engine::UringPolled), "polled: {moved}");
     }
     Ok(())
 }
 
-/// More reads of a ring that polls than the device takes: who polls cannot wait
-/// until there is room, and asks again.
-fn polled(env: &Env) -> Result<()> {
-    let disk = Nullb::polled("polled", 4, 1)?;
-    let mut fs = Fs::make_on(env, &Spec::new("single", Csum::Crc32c), vec![disk.path()])?;
-    let (all, moved) = many(env, &mut fs, Engine::UringPolled)?;
-    if env.module {
-        let (polled, again) = (moved.get("polled"), moved.get("would_wait"));
-        ensure!(
-            moved.get("reads") == all && polled > all / 2,
-            "{all}: {moved}"
-        );
-        ensure!(again > 0, "there was room for all at any time: {moved}");
-    }
-    Ok(())
-}
-
-/// A ring that polls, on a device that cannot be polled: its reads are ended as
-/// others are, at the first attempt. So are those of a file that is overwritten
-/// in place, whose direct writers they would keep waiting.
-fn not_polled(env: &Env) -> Result<()> {
-    let disk = Nullb::polled("notpolled", 64, 0)?;
-    let there = vec![disk.path()];
-    let mut fs = Fs::make_on(env, &Spec::new("single", Csum::Crc32c), there)?;
-    not_one_polled(env, &mut fs)?;
-    drop(fs);
-    let mut fs = Fs::make(env, &Spec::new("single", Csum::NoCow))?;
-    not_one_polled(env, &mut fs)?;
-    drop(fs);
-    // Nor is any, as long as nobody has allowed it.
-    let _off = Parameter::set(env, "iopoll", "0")?;
-    let mut fs = Fs::make(env, &Spec::new("single", Csum::Crc32c))?;
-    not_one_polled(env, &mut fs)
-}
-
-fn not_one_polled(env: &Env, fs: &mut Fs) -> Result<()> {
-    let (all, moved) = many(env, fs, Engine::UringPolled)?;
-    if env.module {
-        let good = moved.get("reads") == all && moved.get("polled") == 0;
-        ensure!(good, "{all} reads: {moved}");
-    }
-    Ok(())
-}
-
-/// Whoever polls for reads can write as well, though nobody polls for that.
-fn polled_writes(env: &Env) -> Result<()> {
+/// btrfs refuses a ring that polls, as nothing of it can be polled for. The module
+/// changes nothing about that.
+fn poll_refused(env: &Env) -> Result<()> {
     let fs = Fs::make(env, &Spec::new("raid1", Csum::Crc32c))?;
     let mut file = Model::create(fs.path("file"))?;
-    file.write_random(&mut env.rng(0), 0, 64 * BLOCK)?;
+    file.write_random(&mut env.rng(0), 0, 4 * BLOCK)?;
     file.sync()?;
     let direct = OpenOptions::new()
+        .read(true)
         .write(true)
         .custom_flags(libc::O_DIRECT)
         .open(&file.path)?;
-    let mut queue = Queue::new(Engine::UringPolled, 8)?;
-    let mut memory = Region::new(8 * BLOCK)?;
-    for round in 0..8 {
-        let bytes = model::random(&mut env.rng(1 + round), 8 * BLOCK);
-        memory.part_mut(0..8 * BLOCK).copy_from_slice(&bytes);
-        let at = round as usize * 8 * BLOCK;
-        queue.start_write(&direct, at as u64, memory.iovec(0..8 * BLOCK))?;
-        let done = queue.finish(1)?.pop().context("a completion")?;
-        ensure!(done.result? == 8 * BLOCK, "a short write");
-        file.data[at..at + 8 * BLOCK].copy_from_slice(&bytes);
-    }
-    let subject = Subject::open(env, &file)?;
-    subject.read(&Request::pread(0, 64 * BLOCK).via(Via::Async(Engine::UringPolled)))?;
-    file.cross_check()
+    let mut queue = Queue::polling(8)?;
+    let memory = Region::new(BLOCK)?;
+    queue.start_write(&direct, 0, memory.iovec(0..BLOCK))?;
+    refused(&mut queue, "a write")?;
+    let iov = [memory.iovec(0..BLOCK)];
+    let read = Start {
+        offset: 0,
+        iov: &iov,
+        tag: 0,
+    };
+    queue.start(&direct, &[read])?;
+    refused(&mut queue, "a read")
+}
+
+/// Expects the one request in flight to end as not supported.
+fn refused(queue: &mut Queue, request: &str) -> Result<()> {
+    let done = queue.finish(1)?.pop().context("a completion")?;
+    let error = done.result.err().and_then(|error| error.raw_os_error());
+    ensure!(
+        error == Some(libc::EOPNOTSUPP),
+        "{request} of a ring that polls: {error:?}"
+    );
+    Ok(())
 }
 
 /// Reads at random, many of them in flight. How many there were, and what moved.
@@ -506,7 +468,7 @@ fn loop_device(env: &Env) -> Result<()> {
         });
     }
     for request in requests {
-        let request = request.any_via_but_polled(&mut rng);
+        let request = request.any_via(&mut rng);
         let outcome = request.perform(&direct)?;
         let start = file.data.len().min(request.offset as usize);
         let want = &file.data[start..file.data.len().min(start + request.total())];

@@ -27,14 +27,13 @@ use rand::{RngExt, rngs::SmallRng, seq::SliceRandom};
 /// A mirror of which one device is not there.
 const DEGRADED: &str = "degraded";
 /// Every way to ask that says so if it waits.
-const WAYS: [Via; 7] = [
+const WAYS: [Via; 6] = [
     Via::Pread,
     NOWAIT,
     Via::Async(Engine::Libaio),
     Via::Async(Engine::Uring),
     Via::Async(Engine::UringFixed),
     Via::Async(Engine::UringAsync),
-    Via::Async(Engine::UringPolled),
 ];
 /// Offset, length and memory are multiples of this. What is a multiple of less
 /// than a sector is mainline's.
@@ -180,7 +179,7 @@ fn below_a_loop(env: &Env, files: &[Model], rng: &mut SmallRng) -> Result<()> {
     let direct = model::open_direct(&device.0)?;
     for _ in 0..env.scaled(4) {
         // Not up to the end: a disk need not end as the file does.
-        let request = Request::random(rng, file.size() / 3).any_via_but_polled(rng);
+        let request = Request::random(rng, file.size() / 3).any_via(rng);
         let want = &file.data[request.offset as usize..][..request.total()];
         let verdict = request.perform(&direct)?.verify(&request, want, false);
         ensure!(
