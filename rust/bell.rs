@@ -27,6 +27,17 @@ unsafe impl Send for Bell {}
 // SAFETY: As above.
 unsafe impl Sync for Bell {}
 
+/// How a wait for a bell ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waited {
+    /// The bell was rung.
+    Rung,
+    /// The time was over.
+    TimedOut,
+    /// The task is being killed.
+    Killed,
+}
+
 /// How long to sleep before looking again, in seconds: below what the watchdog of hung tasks
 /// minds, since a device that takes its time is no fault of the task.
 const SLICE_SECONDS: usize = 30;
@@ -60,6 +71,18 @@ impl Bell {
             if left != 0 || most.is_some() {
                 return left != 0;
             }
+        }
+    }
+
+    /// Waits until the bell has been rung, for at most `most`, or until the task is killed. Sleeps.
+    ///
+    /// No other signal ends the wait.
+    pub(crate) fn wait_killable(&self, most: Jiffies) -> Waited {
+        // SAFETY: By the type invariants.
+        match unsafe { bindings::wait_for_completion_killable_timeout(self.rung.get(), most) } {
+            0 => Waited::TimedOut,
+            1.. => Waited::Rung,
+            _ => Waited::Killed,
         }
     }
 }

@@ -23,3 +23,9 @@ pub(crate) fn read_policy() -> ReadPolicy {
         ReadPolicy::Spread
     }
 }
+
+/// Returns the limit of the bounce memory of a filesystem in KiB, 0 if none is set. Any context.
+pub(crate) fn bounce_kib() -> u32 {
+    // SAFETY: As above.
+    unsafe { (&raw const bindings::bdio_bounce_kib).read_volatile() }
+}

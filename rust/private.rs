@@ -6,26 +6,60 @@
 //!
 //! C header: [`include/linux/mm.h`](srctree/include/linux/mm.h)
 
-use super::vecs::Vecs;
+use super::{
+    patience::Patience,
+    vecs::Vecs, //
+};
 use crate::bindings;
+use core::{
+    mem::ManuallyDrop,
+    ptr::NonNull, //
+};
 use kernel::{
-    alloc::{
-        flags::__GFP_NOWARN,
-        Flags, //
-    },
     bindings as kbindings,
     page::PAGE_SIZE,
     prelude::*, //
 };
 
+/// Memory of `kvmalloc()`.
+///
+/// # Invariants
+///
+/// It is ours.
+struct Memory(NonNull<u8>);
+
+impl Memory {
+    /// Allocates `len` bytes, which are charged to the memory cgroup of the current task, or to that
+    /// which a worker works for. `ENOMEM`. Sleeps if `patience` says so.
+    fn new(len: usize, patience: Patience) -> Result<Self> {
+        // SAFETY: It only allocates.
+        let memory = unsafe { bindings::bdio_alloc_bounce(len, patience == Patience::Wait) };
+        // INVARIANT: Just allocated.
+        Ok(Self(NonNull::new(memory.cast()).ok_or(ENOMEM)?))
+    }
+
+    /// Gives it away, to be freed by `kvfree()`.
+    fn into_raw(self) -> NonNull<u8> {
+        ManuallyDrop::new(self).0
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants.
+        unsafe { kbindings::kvfree(self.0.as_ptr().cast()) }
+    }
+}
+
 /// A buffer of whole pages that is private to us.
 ///
 /// # Invariants
 ///
-/// * `memory` has room for `len` bytes, and starts at the beginning of a page.
+/// * `memory` is of `kvmalloc()`, ours, has room for `len` bytes, and starts at the beginning of a
+///   page.
 /// * `first` describes all of it if it is physically contiguous; if not, `rest` does, page by page.
 pub(crate) struct PrivateBuffer {
-    memory: KVVec<u8>,
+    memory: NonNull<u8>,
     len: usize,
     first: kbindings::bio_vec,
     rest: KVVec<kbindings::bio_vec>,
@@ -40,14 +74,14 @@ impl PrivateBuffer {
     /// Allocates a buffer of `len` bytes, in whole pages. What it holds is not defined until a
     /// device has written it.
     ///
-    /// `ENOMEM`; `EINVAL` for a length of 0. Sleeps if `gfp` says so.
-    pub(crate) fn new(len: usize, gfp: Flags) -> Result<Self> {
+    /// `ENOMEM`; `EINVAL` for a length of 0. Sleeps if `patience` says so.
+    pub(crate) fn new(len: usize, patience: Patience) -> Result<Self> {
         if len == 0 {
             return Err(EINVAL);
         }
         let whole = len.checked_next_multiple_of(PAGE_SIZE).ok_or(EINVAL)?;
-        let memory = KVVec::<u8>::with_capacity(whole, gfp | __GFP_NOWARN)?;
-        let ptr = memory.as_ptr();
+        let memory = Memory::new(whole, patience)?;
+        let ptr = memory.0.as_ptr();
         if ptr.addr() % PAGE_SIZE != 0 {
             return Err(EINVAL);
         }
@@ -63,13 +97,13 @@ impl PrivateBuffer {
         // SAFETY: A question about an address.
         if unsafe { bindings::bdio_is_vmalloc(ptr.cast()) } {
             for offset in (0..len).step_by(PAGE_SIZE) {
-                rest.push(vec(offset, PAGE_SIZE.min(len.saturating_sub(offset))), gfp)?;
+                rest.push(vec(offset, PAGE_SIZE.min(len.saturating_sub(offset))), patience.gfp())?;
             }
         }
         // INVARIANT: As said above; what `kmalloc()` returns is contiguous.
         Ok(Self {
             first: vec(0, len),
-            memory,
+            memory: memory.into_raw(),
             len,
             rest,
         })
@@ -95,6 +129,13 @@ impl PrivateBuffer {
         };
         // SAFETY: By the type invariants, for as long as `self` is borrowed.
         unsafe { Vecs::new(vecs) }
+    }
+}
+
+impl Drop for PrivateBuffer {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants the memory is of `kvmalloc()`, and ours.
+        unsafe { kbindings::kvfree(self.memory.as_ptr().cast()) }
     }
 }
 

@@ -256,6 +256,11 @@ impl<'a> DirectRead<'a> {
         Ok(Boarding { read: self, later })
     }
 
+    /// Puts the iterator back to where it was, for the read to be begun again.
+    pub(crate) fn rewind(&mut self) {
+        self.restore();
+    }
+
     /// Puts the iterator back to where it was.
     fn restore(&self) {
         if self.detached {
@@ -295,14 +300,16 @@ impl<'a> Boarding<'_, 'a> {
     }
 
     /// Makes the read one that completes later, whose caller is told `EIOCBQUEUED`.
-    pub(crate) fn detach(self, inode: SharedInode<'a>, writers: Option<WriterLock<'a>>) {
-        let count = inode.into_count();
+    ///
+    /// Without `inode`, nothing keeps truncation away until a worker locks it.
+    pub(crate) fn detach(self, inode: Option<SharedInode<'a>>, writers: Option<WriterLock<'a>>) {
+        let count = inode.map(SharedInode::into_count);
         // SAFETY: `'a` is the duration of the read, which from now on ends with its completion:
         // file, inode and filesystem are there until then. `AsyncRead` drops all of these before it
         // completes.
         let (count, writers) = unsafe {
             (
-                core::mem::transmute::<DioCount<'a>, DioCount<'static>>(count),
+                core::mem::transmute::<Option<DioCount<'a>>, Option<DioCount<'static>>>(count),
                 core::mem::transmute::<Option<WriterLock<'a>>, Option<WriterLock<'static>>>(
                     writers,
                 ),
@@ -314,7 +321,7 @@ impl<'a> Boarding<'_, 'a> {
         self.read.detached = true;
         self.later.iocb = Some(self.read.iocb);
         self.later.writers = writers;
-        self.later.count = Some(count);
+        self.later.count = count;
     }
 }
 
@@ -336,6 +343,7 @@ impl Drop for Boarding<'_, '_> {
 /// | state     | what is there                                     | ends by                   |
 /// |-----------|---------------------------------------------------|---------------------------|
 /// | boarding  | pages, if there is a [`Boarding`]                 | [`Boarding::detach`]      |
+/// | parked    | pages: it waits for memory                        | a worker locks the inode  |
 /// | in flight | pages, count of direct I/O, lock against writers  | [`Self::let_writers_in`]  |
 /// | landed    | pages, count of direct I/O                        | `complete`, `read_on`     |
 /// | read on   | pages: btrfs takes the locks it needs             | `complete`                |
@@ -413,10 +421,11 @@ impl AsyncRead {
     }
 
     /// Has the rest read, behind the first `done` bytes, as any synchronous direct read of the file
-    /// is: btrfs may offer it to us again. Returns how many bytes there are then in all.
+    /// is: btrfs may offer it to us again. Returns how many bytes there are then in all, at most
+    /// `valid`: more only if the file has grown since the read began.
     ///
     /// Task context, sleeps; no extent bit may be held but those of this read, which end here.
-    pub(crate) fn read_on(&mut self, done: usize) -> Result<usize> {
+    pub(crate) fn read_on(&mut self, done: usize, valid: usize) -> Result<usize> {
         // Whoever truncates holds `i_rwsem`, which is taken next, and waits for the count.
         self.let_all_in();
         let (Some(iocb), Some(pages)) = (self.iocb, self.pages()) else {
@@ -442,7 +451,7 @@ impl AsyncRead {
             bindings::bdio_read_sync(iocb.as_ptr(), iter.as_mut_ptr(), pos)
         };
         match usize::try_from(ret) {
-            Ok(more) => Ok(done.saturating_add(more)),
+            Ok(more) => Ok(done.saturating_add(more).min(valid)),
             // The error of the read as a whole, as everywhere: an earlier failure to write back is
             // told once, so the next read might not meet it.
             Err(_) => Err(Error::from_errno(clamp_errno(ret))),

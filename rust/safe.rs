@@ -17,6 +17,7 @@ pub(crate) mod drain;
 pub(crate) mod hash;
 pub(crate) mod layout;
 pub(crate) mod memalloc;
+pub(crate) mod owner;
 pub(crate) mod parallel;
 pub(crate) mod params;
 pub(crate) mod patience;

@@ -5,21 +5,34 @@
 //! They are planned and submitted by the task that issues them, as one window. A small one that is
 //! read in place is verified and completed where its last bio ends, and so is a larger one of which
 //! nothing is to be verified; any other, and what is not right with the first look, is brought to its
-//! end by a worker.
+//! end by a worker. A worker that reads or allocates charges that to the task that issued the read.
+//!
+//! If there is no bounce memory for it, a read is parked: it has no lock and no count of the inode
+//! then, and goes on from its beginning, in a worker, when the memory is there.
 //!
 //! # States
 //!
 //! | state      | who owns the read                | ends by                                    |
 //! |------------|----------------------------------|--------------------------------------------|
-//! | issued     | the task that issues it          | [`launch`], or an answer at once           |
+//! | issued     | the task that issues it          | [`launch`], an answer at once, or parked   |
+//! | parked     | the budget of the filesystem     | the memory is there                        |
 //! | in flight  | the set of its bios              | the last bio                               |
 //! | landed     | who ended the last bio           | data is right; or a worker is sent         |
 //! | landed     | the worker, in [`Cargo::land`]   | data is right, or read again               |
-//! | read on    | a worker, in [`Cargo::go_on`]    | data is right; or btrfs has read the rest  |
+//! | going on   | a worker, in [`Cargo::go_on`]    | data is right; parked; or read by btrfs    |
 //! | completed  | nobody: told the caller, once    |                                            |
+//!
+//! [`launch`]: flight::launch
 
 use crate::{
-    bio, budget,
+    bio,
+    budget::{
+        self,
+        Budget,
+        Request,
+        Reservation,
+        Resume, //
+    },
     completion::{
         self,
         Outcome, //
@@ -43,17 +56,19 @@ use crate::{
         block::flight::{
             self,
             Cargo,
+            Parked,
             Ticket, //
         },
         btrfs::{
-            device::DeviceHold,
-            extent_lock::{
-                WriterLock,
-                Writers, //
-            },
+            extent_lock::Writers,
+            fs::FsId, //
         },
         decode::MAX_EXTENT,
         drain::Drain,
+        owner::{
+            Owner,
+            Requester, //
+        },
         patience::Patience,
         read::{
             AsyncRead,
@@ -73,9 +88,11 @@ use crate::{
         Placement, //
     },
 };
+use core::mem::MaybeUninit;
 use kernel::{
     prelude::*,
-    sizes::SZ_4K, //
+    sizes::SZ_4K,
+    sync::Arc, //
 };
 
 /// What is waited for where it is issued is read in one window: there is private memory for all of it,
@@ -97,6 +114,8 @@ enum Then {
     Finish,
     /// To read it again, since it has come to this.
     ReadAgain(Outcome),
+    /// To lock the inode and to read what is behind so many bytes.
+    Continue(usize),
     /// To have btrfs read on behind so many bytes, as for somebody who waits.
     ReadOn(usize),
 }
@@ -105,6 +124,8 @@ enum Then {
 struct InFlight {
     /// Not ours before it is detached, and once it is completed.
     read: AsyncRead,
+    /// The task that issued it.
+    requester: Requester,
     plan: Plan,
     /// What is to be read; the plan may cover less.
     range: Range,
@@ -113,10 +134,49 @@ struct InFlight {
     /// Where it is read.
     spots: Spots,
     then: Then,
+    /// Bounce memory that it has waited for.
+    reserved: Option<Reservation>,
+    /// Where it is about to wait for some.
+    place: Option<Place>,
+}
+
+/// What it takes to wait for bounce memory without a task.
+struct Place {
+    budget: Arc<Budget>,
+    request: Request,
+    room: KBox<MaybeUninit<Parked<InFlight>>>,
+}
+
+impl Place {
+    /// Allocates it, for `bytes` bytes of a filesystem. May sleep.
+    fn new(resources: &Resources, fs: FsId, owner: Owner, bytes: usize) -> Result<Self, Stop> {
+        Ok(Self {
+            budget: resources.budgets.of(fs)?,
+            request: Request::new(owner, bytes)?,
+            room: KBox::new_uninit(GFP_KERNEL)?,
+        })
+    }
+
+    /// Has a read wait. It may have gone on when this returns.
+    fn park(self, parked: Parked<InFlight>) {
+        self.budget
+            .enqueue(self.request, KBox::write(self.room, parked));
+    }
+}
+
+impl Resume for Parked<InFlight> {
+    fn resume(self: KBox<Self>, reservation: Reservation) {
+        let mut parked = KBox::into_inner(self);
+        parked.cargo().reserved = Some(reservation);
+        parked.go();
+    }
 }
 
 /// Issues a read of one window, of which `likely` bytes are there, into the first `want` bytes of its
 /// buffer.
+///
+/// `None` if the file has grown since it was looked at, so that there is more to be read: the read is
+/// as it was.
 ///
 /// Task context; sleeps, unless the manner forbids it; no lock of the filesystem held.
 pub(crate) fn issue(
@@ -125,7 +185,7 @@ pub(crate) fn issue(
     likely: usize,
     want: usize,
     manner: &Manner,
-) -> Result<Issued, Stop> {
+) -> Result<Option<Issued>, Stop> {
     let pos = u64::try_from(read.pos()).map_err(|_| Reason::Unaligned)?;
     // CAST: Widening.
     let block = read.inode().fs().block_size() as usize;
@@ -140,12 +200,15 @@ pub(crate) fn issue(
         resources.enter(),
         init!(InFlight {
             read: AsyncRead::new(),
+            requester: Requester::current(),
             plan: Plan::new(&guess),
             range: guess,
             manner: *manner,
             placement: Placement::Direct,
             spots: Spots::new(),
             then: Then::Finish,
+            reserved: None,
+            place: None,
         }),
         manner.patience,
     )
@@ -163,12 +226,17 @@ pub(crate) fn issue(
     let boarding = read
         .board(later, want, manner.patience)
         .map_err(|error| not_pinned(error, manner.patience))?;
-    let Some(Entry { inode, total }) = Entry::new(boarding.read(), count, manner)? else {
-        return Ok(Issued::Now(0));
+    let file = boarding.read();
+    let entry = Entry::new(file.inode(), file.pos(), count, manner.patience)?;
+    let Some(Entry { inode, total }) = entry else {
+        return Ok(Some(Issued::Now(0)));
     };
-    if total != guess.valid {
-        // If the file has grown since, then the read is of the file as it was.
-        *range = Range::new(pos, total.min(want), want, block)?;
+    if total > guess.valid {
+        // To answer with what the file had, of what it has now, would be neither.
+        return Ok(None);
+    }
+    if total < guess.valid {
+        *range = Range::new(pos, total, want, block)?;
         plan.range = *range;
     }
     // Not to be dropped in an interrupt: they keep the block devices.
@@ -182,6 +250,17 @@ pub(crate) fn issue(
             *then = Then::ReadAgain(Outcome::Failed);
             window::nothing(dio, manner)?
         }
+        Err(Stop::Budget(bytes)) => {
+            let fs = dio.inode().fs().id();
+            let place = Place::new(resources, fs, Owner::current(), bytes)?;
+            *plan = Plan::new(range);
+            *then = Then::Continue(0);
+            stats::count(Counter::Queued);
+            drop(inode);
+            boarding.detach(None, None);
+            place.park(ticket.park());
+            return Ok(Some(Issued::Later));
+        }
         prepared => prepared?,
     };
     let Some(hold) = ready.hold else {
@@ -190,7 +269,7 @@ pub(crate) fn issue(
             return Err(Stop::WouldWait);
         }
         window::deliver_now(resources, ready, plan, boarding.pages())?;
-        return Ok(Issued::Now(range.valid));
+        return Ok(Some(Issued::Now(range.valid)));
     };
     if plan.is_late() {
         if plan.range != *range {
@@ -204,19 +283,19 @@ pub(crate) fn issue(
         let read = window::read_now(
             resources, dio, range, pages, &attempt, ready, plan, &mut runs,
         )?;
-        return Ok(Issued::Now(read));
+        return Ok(Some(Issued::Now(read)));
     }
     *placement = attempt.placement;
     spots.note_if_cheap(&runs);
     stats::count(Counter::Queued);
-    boarding.detach(inode, ready.writers);
+    boarding.detach(Some(inode), ready.writers);
     flight::launch(ticket, hold, |cargo, resources, submitter| {
         if let Some(pages) = cargo.read.pages() {
             let (pool, fetches, spots) = (&resources.pool, &cargo.plan.fetches, &cargo.spots);
             bio::submit(submitter, pool, &mut runs, fetches, pages, manner, spots);
         }
     });
-    Ok(Issued::Later)
+    Ok(Some(Issued::Later))
 }
 
 impl Cargo for InFlight {
@@ -265,21 +344,51 @@ impl Cargo for InFlight {
         }
     }
 
-    fn go_on(&mut self, resources: &Resources) {
+    fn go_on(&mut self, resources: &Resources) -> bool {
         if let Then::ReadAgain(outcome) = self.then {
             let done = self.read_again(resources, outcome);
             if self.settle(done) {
-                return;
+                return true;
+            }
+        }
+        let _work = self.requester.work_for();
+        if let Then::Continue(done) = self.then {
+            match self.read_rest(resources, done) {
+                Ok(done) => {
+                    complete(&mut self.read, Ok(done));
+                    return true;
+                }
+                Err((_, Stop::Fail(error))) => {
+                    complete(&mut self.read, Err(error));
+                    return true;
+                }
+                Err((done, Stop::Budget(bytes))) => {
+                    self.then = Then::Continue(done);
+                    self.place = self.place(resources, bytes);
+                    if self.place.is_some() {
+                        return false;
+                    }
+                    self.then = Then::ReadOn(done);
+                }
+                Err((done, _)) => self.then = Then::ReadOn(done),
             }
         }
         let Then::ReadOn(done) = self.then else {
-            return;
+            return true;
         };
-        // Who reads on counts that as a read.
+        // btrfs counts what it reads as a read of its own, if it is offered to us again.
         // CAST: Widening.
         stats::add(Counter::Bytes, done as u64);
-        let result = self.read.read_on(done);
+        let result = self.read.read_on(done, self.range.valid);
         end(&mut self.read, result);
+        true
+    }
+
+    fn park(mut parked: Parked<Self>) {
+        // There is one: `go_on()` has said so. If not, the read fails when it is dropped.
+        if let Some(place) = parked.cargo().place.take() {
+            place.park(parked);
+        }
     }
 }
 
@@ -343,7 +452,7 @@ impl InFlight {
     }
 
     /// Completes it if `done` says that there is nothing left to read, and returns whether that is so.
-    /// Otherwise it is to be read on.
+    /// Otherwise it is to go on.
     fn settle(&mut self, done: Result<usize, Stop>) -> bool {
         // What it holds is of the filesystem, which the read keeps.
         self.let_go();
@@ -351,7 +460,10 @@ impl InFlight {
             Ok(done) if done == self.range.valid => Ok(done),
             Err(Stop::Fail(error)) => Err(error),
             partly => {
-                self.then = Then::ReadOn(partly.unwrap_or(0));
+                self.then = match partly {
+                    Ok(done) => Then::Continue(done),
+                    Err(_) => Then::ReadOn(0),
+                };
                 // Whoever waits for that must not wait for the one who reads on.
                 self.read.let_all_in();
                 return false;
@@ -361,22 +473,63 @@ impl InFlight {
         true
     }
 
+    /// Returns how it is read by a worker.
+    fn by_worker(&self) -> Manner {
+        Manner {
+            patience: Patience::Wait,
+            owner: Some(self.requester.owner()),
+            ..self.manner
+        }
+    }
+
+    /// Returns what it takes to wait for bounce memory; `None` if there is no memory even for that.
+    fn place(&self, resources: &Resources, bytes: usize) -> Option<Place> {
+        let fs = self.read.file()?.fs().id();
+        Place::new(resources, fs, self.requester.owner(), bytes).ok()
+    }
+
+    /// Locks the inode, and reads what is behind the first `done` bytes. Returns how many bytes there
+    /// are in all; or why it stops, and how many there are by then.
+    fn read_rest(
+        &mut self,
+        resources: &Resources,
+        mut done: usize,
+    ) -> Result<usize, (usize, Stop)> {
+        let mut reserved = self.reserved.take();
+        let manner = self.by_worker();
+        let (Some(pages), Some(file)) = (self.read.pages(), self.read.file()) else {
+            return Err((done, Stop::Fail(EIO)));
+        };
+        let all = self.range.valid;
+        let entry = Entry::new(file, self.read.pos(), all, manner.patience);
+        let Some(Entry { inode, total }) = entry.map_err(|stop| (done, stop))? else {
+            return Ok(done);
+        };
+        while done < total {
+            let read = self.range.up_to(total).and_then(|range| range.from(done));
+            let read = read.map_err(Stop::from).and_then(|rest| {
+                let dio = inode.count();
+                window::read(resources, dio, &rest, pages, &manner, &mut reserved)
+            });
+            done = done.saturating_add(read.map_err(|stop| (done, stop))?);
+        }
+        Ok(done)
+    }
+
     /// Reads it again, since it came to `outcome`. Returns how many bytes have been read.
     fn read_again(&mut self, resources: &Resources, outcome: Outcome) -> Result<usize, Stop> {
         stats::count(Counter::Reread);
+        let _work = self.requester.work_for();
+        let manner = &self.by_worker();
         let (Some(pages), Some(inode)) = (self.read.pages(), self.read.inode()) else {
             return Err(Stop::Fail(EIO));
         };
         let before = (outcome, core::mem::replace(&mut self.spots, Spots::new()));
         let range = &self.range;
-        let manner = &Manner {
-            patience: Patience::Wait,
-            ..self.manner
-        };
         let mut done = window::read_again(resources, inode, range, pages, manner, before)?;
         while done < range.valid {
             let rest = range.from(done)?;
-            match window::read(resources, inode, &rest, pages, manner) {
+            match window::read(resources, inode, &rest, pages, manner, &mut None) {
                 Ok(more) => done = done.saturating_add(more),
                 Err(Stop::Fail(error)) => return Err(Stop::Fail(error)),
                 Err(_) => break,

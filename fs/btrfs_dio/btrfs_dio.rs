@@ -79,6 +79,7 @@ mod devices;
 mod entry;
 mod error;
 mod extents;
+mod fair_share;
 mod fetch;
 mod few;
 mod hole;

@@ -1,119 +1,485 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How much private memory reads may have in flight, in all.
+//! How much bounce memory the reads of a filesystem may have in flight.
 //!
-//! Memory is asked for while a window is planned. Who does not get it lets go of all locks, waits
-//! for as much as a window can need, and plans again with that in hand; so nobody waits for memory
-//! while holding what others need to give theirs back.
+//! Memory is taken while a window is planned. If there is none, the plan is given up with
+//! [`Stop::Budget`], all locks and counts of the inode are released, and only then the reader waits:
+//! a task in [`Budget::wait`], a read whose caller does not wait in [`Budget::enqueue`], without a task.
+//! It holds the pages of the caller then, and nothing that others need to give their memory back.
+//!
+//! Each filesystem has a budget of its own, [`fair_share`](crate::fair_share) says how it is divided.
+//! Requests of one owner are served in the order in which they came; those of an owner that holds
+//! nothing are not overtaken by any other in their lane.
 
 use crate::{
-    safe::patience::Patience,
-    stats, //
+    error::{
+        Reason,
+        Stop, //
+    },
+    fair_share::{
+        place,
+        Lane,
+        Ledger,
+        LANES,
+        OWNERS, //
+    },
+    safe::{
+        bell::{
+            Bell,
+            Waited, //
+        },
+        btrfs::fs::FsId,
+        memalloc,
+        owner::{
+            self,
+            Owner, //
+        },
+        params, //
+    },
+    stats::{
+        self,
+        Counter, //
+    },
 };
 use kernel::{
-    new_condvar,
+    list::{
+        impl_list_arc_safe,
+        impl_list_item,
+        List,
+        ListArc,
+        ListLinks, //
+    },
     new_spinlock,
     prelude::*,
     sync::{
+        atomic::{
+            ordering::Relaxed,
+            Atomic, //
+        },
         Arc,
-        CondVar,
-        CondVarTimeoutResult,
+        ArcBorrow,
         SpinLock, //
     },
     time::msecs_to_jiffies, //
 };
 
-/// Bytes that a window may have of it; a single extent never needs as much.
+/// Most bytes that a window may have of it; a single extent never needs as much.
 pub(crate) const WINDOW: usize = 2 << 20;
-/// Bytes that all windows may have.
-const TOTAL: usize = 64 << 20;
+/// Least and most bytes of a budget whose limit is not set.
+const DEFAULT: [usize; 2] = [16 << 20, 1 << 30];
+/// Least bytes of a budget whose limit is set: several windows.
+const LEAST: usize = 8 << 20;
 
-/// How long to wait for it, in milliseconds.
-const PATIENCE: u32 = 5000;
+/// How long a task waits for memory before the read is left to btrfs, in milliseconds.
+const WAIT_TIMEOUT_MS: u32 = 30_000;
 
-/// The memory there is.
-#[pin_data]
-pub(crate) struct Budget {
-    /// Bytes in use.
-    #[pin]
-    used: SpinLock<usize>,
-    #[pin]
-    freed: CondVar,
-}
-
-impl Budget {
-    /// Makes a budget of which nothing is used. `ENOMEM`.
-    pub(crate) fn new() -> Result<Arc<Self>> {
-        Arc::pin_init(
-            pin_init!(Self {
-                used <- new_spinlock!(0),
-                freed <- new_condvar!(),
-            }),
-            GFP_KERNEL,
-        )
+/// Returns the limit of a budget in bytes, if `kib` is the value of the parameter, on a machine with
+/// so many bytes of memory.
+pub(crate) fn limit(kib: u32, memory: usize) -> usize {
+    match usize::try_from(kib) {
+        Ok(0) | Err(_) => (memory / 64).clamp(DEFAULT[0], DEFAULT[1]),
+        Ok(kib) => kib.saturating_mul(1 << 10).max(LEAST),
     }
 }
 
-/// A share of a budget, given back when this is dropped. In bytes.
-pub(crate) struct Share {
+/// How strictly the limit of a budget applies to a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Credit {
+    /// It waits when its share is used up.
+    None,
+    /// It reads again data that did not arrive as it must: up to twice the limit.
+    Again,
+}
+
+/// The budgets of all filesystems.
+#[pin_data]
+pub(crate) struct Budgets {
+    #[pin]
+    all: SpinLock<KVec<(FsId, Arc<Budget>)>>,
+}
+
+impl Budgets {
+    /// Makes an empty list.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            all <- new_spinlock!(KVec::new()),
+        })
+    }
+
+    /// Returns the budget of a filesystem. Task context, does not sleep.
+    pub(crate) fn of(&self, fs: FsId) -> Result<Arc<Budget>, Stop> {
+        if let Some(budget) = find(&self.all.lock(), fs) {
+            return Ok(budget);
+        }
+        let new = Budget::new().map_err(Stop::from_mapping)?;
+        let mut room = KVec::new();
+        let mut all = self.all.lock();
+        if let Some(budget) = find(&all, fs) {
+            return Ok(budget);
+        }
+        // Few filesystems, once for each.
+        room.reserve(all.len().saturating_add(1), GFP_NOWAIT)?;
+        for budget in all.drain_all() {
+            // There is room.
+            let _ = room.push_within_capacity(budget);
+        }
+        let _ = room.push_within_capacity((fs, new.clone()));
+        *all = room;
+        Ok(new)
+    }
+
+    /// Forgets the budget of a filesystem that has been unmounted. Task context.
+    pub(crate) fn forget(&self, fs: FsId) {
+        self.all.lock().retain(|(of, _)| *of != fs);
+    }
+}
+
+/// Returns the budget of a filesystem, if there is one.
+fn find(all: &[(FsId, Arc<Budget>)], fs: FsId) -> Option<Arc<Budget>> {
+    let mut all = all.iter();
+    all.find(|(of, _)| *of == fs)
+        .map(|(_, budget)| budget.clone())
+}
+
+/// The bounce memory of a filesystem.
+#[pin_data]
+pub(crate) struct Budget {
+    #[pin]
+    state: SpinLock<State>,
+    /// Bytes of memory that the machine has.
+    memory: usize,
+}
+
+/// The state of a budget, under its lock.
+struct State {
+    ledger: Ledger,
+    /// Requests that wait, of each owner in each lane, in the order in which they came.
+    queues: [[List<Waiter>; OWNERS]; LANES],
+    /// How many requests wait in each lane.
+    waiting: [usize; LANES],
+    /// Number of the next request that waits.
+    next: u64,
+}
+
+/// A request that waits.
+#[pin_data]
+struct Waiter {
+    #[pin]
+    links: ListLinks,
+    lane: Lane,
+    place: usize,
+    bytes: usize,
+    /// Its number in the order of arrival, under the lock of the budget.
+    number: Atomic<u64>,
+    /// One of the states below. Under the lock of the budget.
+    state: Atomic<u32>,
+    /// Rung when the memory is there, for a task that waits.
+    #[pin]
+    granted: Bell,
+    /// What goes on when the memory is there, if no task waits.
+    #[pin]
+    parked: SpinLock<Option<KBox<dyn Resume>>>,
+}
+
+/// It waits.
+const WAITING: u32 = 0;
+/// Its memory has been taken for it.
+const GRANTED: u32 = 1;
+/// The task does not wait any more.
+const GONE: u32 = 2;
+
+impl_list_arc_safe! {
+    impl ListArcSafe<0> for Waiter { untracked; }
+}
+impl_list_item! {
+    impl ListItem<0> for Waiter { using ListLinks { self.links }; }
+}
+
+/// A read that goes on when it has got memory.
+pub(crate) trait Resume: Send {
+    /// Lets it go on. Task context, must not sleep.
+    fn resume(self: KBox<Self>, reservation: Reservation);
+}
+
+impl State {
+    const fn new() -> Self {
+        Self {
+            ledger: Ledger::new(),
+            queues: [const { [const { List::new() }; OWNERS] }; LANES],
+            waiting: [0; LANES],
+            next: 0,
+        }
+    }
+
+    /// Returns the queue of an owner.
+    fn queue(&mut self, lane: Lane, place: usize) -> Option<&mut List<Waiter>> {
+        self.queues.get_mut(lane.index())?.get_mut(place)
+    }
+
+    /// Returns how many requests wait in a lane.
+    fn waiting(&self, lane: Lane) -> usize {
+        self.waiting.get(lane.index()).copied().unwrap_or(0)
+    }
+
+    /// Returns the first request of each owner that waits in a lane.
+    fn heads(&self, lane: Lane) -> impl Iterator<Item = ArcBorrow<'_, Waiter>> {
+        let queues = self.queues.get(lane.index()).map_or(&[][..], |q| &q[..]);
+        queues.iter().filter_map(|queue| queue.iter().next())
+    }
+
+    /// Returns whether a request that comes now may be served before those that wait.
+    fn may_overtake(&self, lane: Lane, place: usize) -> bool {
+        self.waiting(lane) == 0
+            || self.heads(lane).all(|head| {
+                // Of the others only those wait for themselves that hold something.
+                head.place != place && self.ledger.held(lane, head.place) > 0
+            })
+    }
+
+    /// Takes memory for a request that comes now, if there is some for it.
+    fn take(&mut self, limit: usize, lane: Lane, place: usize, bytes: usize) -> bool {
+        let admitted =
+            self.may_overtake(lane, place) && self.ledger.admits(limit, lane, place, bytes);
+        if admitted {
+            self.ledger.take(lane, place, bytes);
+        }
+        admitted
+    }
+
+    /// Adds a request to those that wait.
+    fn push(&mut self, waiter: ListArc<Waiter>) {
+        let (lane, place) = (waiter.lane, waiter.place);
+        waiter.number.store(self.next, Relaxed);
+        self.next = self.next.wrapping_add(1);
+        if let Some(waiting) = self.waiting.get_mut(lane.index()) {
+            *waiting = waiting.saturating_add(1);
+        }
+        if let Some(queue) = self.queue(lane, place) {
+            queue.push_back(waiter);
+        }
+    }
+
+    /// Takes the first request of an owner out.
+    fn pop(&mut self, lane: Lane, place: usize) -> Option<ListArc<Waiter>> {
+        let waiter = self.queue(lane, place)?.pop_front()?;
+        if let Some(waiting) = self.waiting.get_mut(lane.index()) {
+            *waiting = waiting.saturating_sub(1);
+        }
+        Some(waiter)
+    }
+
+    /// Takes the next request out that can have its memory, which is taken for it.
+    fn grant(&mut self, limit: usize) -> Option<ListArc<Waiter>> {
+        Lane::ALL
+            .into_iter()
+            .find_map(|lane| self.grant_in(lane, limit))
+    }
+
+    /// As [`Self::grant`], in one lane.
+    fn grant_in(&mut self, lane: Lane, limit: usize) -> Option<ListArc<Waiter>> {
+        let mut from = 0u64;
+        while self.waiting(lane) > 0 {
+            let later = self.heads(lane).map(|head| (head.number.load(Relaxed), head));
+            let next = later.filter(|(number, _)| *number >= from);
+            let (number, head) = next.min_by_key(|(number, _)| *number)?;
+            let (place, bytes) = (head.place, head.bytes);
+            if head.state.load(Relaxed) == GONE {
+                drop(self.pop(lane, place));
+                continue;
+            }
+            if self.ledger.admits(limit, lane, place, bytes) {
+                let waiter = self.pop(lane, place)?;
+                self.ledger.take(lane, place, bytes);
+                waiter.state.store(GRANTED, Relaxed);
+                return Some(waiter);
+            }
+            if self.ledger.held(lane, place) == 0 {
+                // It waits for what others hold, so they do not get more before it.
+                return None;
+            }
+            from = number.wrapping_add(1);
+        }
+        None
+    }
+}
+
+impl Budget {
+    /// Makes a budget of which nothing is used. `ENOMEM`. Does not sleep.
+    fn new() -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                state <- new_spinlock!(State::new()),
+                memory: memalloc::memory(),
+            }),
+            GFP_NOWAIT,
+        )
+    }
+
+    /// Returns how many bytes there are.
+    fn limit(&self) -> usize {
+        limit(params::bounce_kib(), self.memory)
+    }
+
+    /// Waits for `bytes` bytes for an owner.
+    ///
+    /// Task context, sleeps; no lock or count of an inode held. `EINTR` if the task is killed.
+    pub(crate) fn wait(self: &Arc<Self>, owner: Owner, bytes: usize) -> Result<Reservation, Stop> {
+        let request = Request::new(owner, bytes)?;
+        stats::count(Counter::BounceWaits);
+        let waiter = request.0.clone_arc();
+        self.add(request);
+        let waited = waiter
+            .granted
+            .wait_killable(msecs_to_jiffies(WAIT_TIMEOUT_MS));
+        if waited != Waited::Rung && self.leave(&waiter) {
+            return Err(match waited {
+                Waited::Killed => Stop::Fail(EINTR),
+                _ => Reason::Memory.into(),
+            });
+        }
+        Ok(self.granted(&waiter))
+    }
+
+    /// Gives a request up, and returns whether its memory has not been taken for it meanwhile.
+    fn leave(self: &Arc<Self>, waiter: &Waiter) -> bool {
+        let state = self.state.lock();
+        if waiter.state.load(Relaxed) == GRANTED {
+            return false;
+        }
+        waiter.state.store(GONE, Relaxed);
+        drop(state);
+        // Those behind it need not wait for it.
+        self.serve();
+        true
+    }
+
+    /// Has a read go on when it has got its memory, in the context of a task that gives some back.
+    ///
+    /// Task context, does not sleep. It may have gone on when this returns.
+    pub(crate) fn enqueue(self: &Arc<Self>, request: Request, parked: KBox<dyn Resume>) {
+        stats::count(Counter::BounceWaits);
+        *request.0.parked.lock() = Some(parked);
+        self.add(request);
+    }
+
+    /// Adds a request, and serves whichever can be.
+    fn add(self: &Arc<Self>, request: Request) {
+        self.state.lock().push(request.0);
+        self.serve();
+    }
+
+    /// Serves the requests that can be, in their order.
+    fn serve(self: &Arc<Self>) {
+        loop {
+            let Some(waiter) = self.state.lock().grant(self.limit()) else {
+                return;
+            };
+            stats::add_bounce_memory(waiter.bytes);
+            let parked = waiter.parked.lock().take();
+            match parked {
+                Some(parked) => parked.resume(self.granted(&waiter)),
+                None => waiter.granted.ring(),
+            }
+        }
+    }
+
+    /// Returns the reservation of a request whose memory has been taken.
+    fn granted(self: &Arc<Self>, waiter: &Waiter) -> Reservation {
+        Reservation {
+            budget: self.clone(),
+            lane: waiter.lane,
+            place: waiter.place,
+            credit: Credit::None,
+            taken: waiter.bytes,
+            spent: 0,
+        }
+    }
+}
+
+/// A request for memory, before it waits.
+pub(crate) struct Request(ListArc<Waiter>);
+
+impl Request {
+    /// Makes a request. May sleep.
+    pub(crate) fn new(owner: Owner, bytes: usize) -> Result<Self, Stop> {
+        let waiter = ListArc::pin_init(
+            try_pin_init!(Waiter {
+                links <- ListLinks::new(),
+                lane: Lane::of(bytes),
+                place: place(owner.0),
+                bytes,
+                number: Atomic::new(0),
+                state: Atomic::new(WAITING),
+                granted <- Bell::new(),
+                parked <- new_spinlock!(None),
+            }? Error),
+            GFP_KERNEL,
+        );
+        Ok(Self(waiter.map_err(Stop::from_mapping)?))
+    }
+}
+
+/// Bytes of a budget, given back when this is dropped.
+pub(crate) struct Reservation {
     budget: Arc<Budget>,
+    lane: Lane,
+    /// That of the owner.
+    place: usize,
+    credit: Credit,
     taken: usize,
     spent: usize,
 }
 
-impl Share {
-    /// Makes an empty share. Any context.
-    pub(crate) fn empty(budget: &Arc<Budget>) -> Self {
+impl Reservation {
+    /// Makes a reservation of nothing. Any context.
+    pub(crate) fn empty(budget: Arc<Budget>, owner: Owner, credit: Credit) -> Self {
         Self {
-            budget: budget.clone(),
+            budget,
+            lane: Lane::Small,
+            place: place(owner.0),
+            credit,
             taken: 0,
             spent: 0,
         }
     }
 
-    /// Takes as much as a window can need, waiting a while for it; or fails, with `EAGAIN` if
-    /// `patience` says so, else with `ENOMEM`. Task context; nothing may be held that others need to
-    /// give back theirs.
-    ///
-    /// Not for ever: those who have it may wait for a device that is made of a file which this task
-    /// is to read.
-    pub(crate) fn window(budget: &Arc<Budget>, patience: Patience) -> Result<Self> {
-        let mut share = Self::empty(budget);
-        let mut left = msecs_to_jiffies(PATIENCE);
-        let mut used = budget.used.lock();
-        loop {
-            if let Some(sum) = used.checked_add(WINDOW).filter(|sum| *sum <= TOTAL) {
-                *used = sum;
-                stats::private_memory(sum);
-                share.taken = WINDOW;
-                break;
-            }
-            if patience == Patience::Nowait {
-                return Err(EAGAIN);
-            }
-            // Or until the task is told something.
-            left = match budget.freed.wait_interruptible_timeout(&mut used, left) {
-                CondVarTimeoutResult::Woken { jiffies } if jiffies > 0 => jiffies,
-                _ => return Err(ENOMEM),
-            };
-        }
-        drop(used);
-        Ok(share)
-    }
-
-    /// Spends some, taking more if need be, and returns whether there was enough. Any task context.
+    /// Spends some, taking more if need be, and returns whether there was enough. Task context.
     pub(crate) fn spend(&mut self, bytes: usize) -> bool {
         let spent = self.spent.saturating_add(bytes);
         if let Some(more) = spent.checked_sub(self.taken).filter(|more| *more > 0) {
-            let mut used = self.budget.used.lock();
-            let Some(sum) = used.checked_add(more).filter(|sum| *sum <= TOTAL) else {
+            if !self.take(spent, more) {
                 return false;
-            };
-            *used = sum;
-            stats::private_memory(sum);
-            self.taken = spent;
+            }
         }
         self.spent = spent;
+        true
+    }
+
+    /// Takes `more` bytes, which makes `all`.
+    fn take(&mut self, all: usize, more: usize) -> bool {
+        let limit = self.budget.limit();
+        // It competes with those that want as much.
+        let lane = match self.lane {
+            Lane::Small => Lane::of(all),
+            Lane::Large => Lane::Large,
+        };
+        let mut state = self.budget.state.lock();
+        state.ledger.give(self.lane, self.place, self.taken);
+        let after = state.ledger.used().saturating_add(all);
+        let admitted = state.take(limit, lane, self.place, all);
+        let overdrawn = !admitted
+            && (owner::must_not_wait()
+                || self.credit == Credit::Again && after <= limit.saturating_mul(2));
+        if overdrawn {
+            state.ledger.take(lane, self.place, all);
+        }
+        if !admitted && !overdrawn {
+            state.ledger.take(self.lane, self.place, self.taken);
+            return false;
+        }
+        drop(state);
+        (self.lane, self.taken) = (lane, all);
+        stats::add_bounce_memory(more);
         true
     }
 
@@ -121,17 +487,30 @@ impl Share {
     pub(crate) fn allows(&self, bytes: usize) -> bool {
         self.spent.saturating_add(bytes) <= WINDOW
     }
+
+    /// Returns how many bytes have been spent.
+    pub(crate) fn spent(&self) -> usize {
+        self.spent
+    }
+
+    /// Lets the bytes be spent again: what they were spent for has been freed.
+    pub(crate) fn restart(&mut self) {
+        self.spent = 0;
+    }
 }
 
-impl Drop for Share {
+impl Drop for Reservation {
     fn drop(&mut self) {
         if self.taken == 0 {
             return;
         }
-        let mut used = self.budget.used.lock();
-        *used = used.saturating_sub(self.taken);
-        stats::private_memory(*used);
-        drop(used);
-        self.budget.freed.notify_all();
+        let mut state = self.budget.state.lock();
+        state.ledger.give(self.lane, self.place, self.taken);
+        let wanted = state.waiting != [0; LANES];
+        drop(state);
+        stats::sub_bounce_memory(self.taken);
+        if wanted {
+            self.budget.serve();
+        }
     }
 }

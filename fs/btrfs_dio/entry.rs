@@ -10,11 +10,12 @@ use crate::{
     },
     range::whole_blocks,
     safe::{
-        btrfs::inode::SharedInode,
-        patience::Patience,
-        read::DirectRead, //
+        btrfs::inode::{
+            Inode,
+            SharedInode, //
+        },
+        patience::Patience, //
     },
-    window::Manner, //
 };
 use kernel::prelude::*;
 
@@ -27,20 +28,18 @@ pub(crate) struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// Begins a read of `count` bytes, part of whose buffer has been pinned; `None` if there is nothing
-    /// to read.
+    /// Begins a read of `count` bytes from `pos` on, part of whose buffer has been pinned; `None` if
+    /// there is nothing to read.
     ///
     /// Task context; sleeps, unless the read must not; no lock of the filesystem held.
     pub(crate) fn new(
-        read: &DirectRead<'a>,
+        inode: Inode<'a>,
+        pos: i64,
         count: usize,
-        manner: &Manner,
+        patience: Patience,
     ) -> Result<Option<Self>, Stop> {
-        let inode = read.inode();
-        let pos = u64::try_from(read.pos()).map_err(|_| Reason::Unaligned)?;
-        let shared = inode
-            .lock_shared(manner.patience)
-            .map_err(Stop::from_mapping)?;
+        let pos = u64::try_from(pos).map_err(|_| Reason::Unaligned)?;
+        let shared = inode.lock_shared(patience).map_err(Stop::from_mapping)?;
         let total = bytes_to_read(pos, count, inode.size());
         if total == 0 {
             return Ok(None);
@@ -51,7 +50,7 @@ impl<'a> Entry<'a> {
             whole_blocks(pos, total, inode.fs().block_size() as usize).ok_or(Reason::Unaligned)?;
         shared
             // CAST: Widening.
-            .write_back(start, len as u64, manner.patience)
+            .write_back(start, len as u64, patience)
             .map_err(Stop::from_write_back)?;
         Ok(Some(Self {
             inode: shared,

@@ -41,8 +41,9 @@ pub(crate) enum Stop {
     Fail(Error),
     /// The read would have to wait, and may not.
     WouldWait,
-    /// There is not enough private memory now: to be tried again with some taken beforehand.
-    Budget,
+    /// There is no bounce memory now: to be tried again with so many bytes of it, once the reader has
+    /// waited for them without a lock.
+    Budget(usize),
     /// The extents have changed before all was known of them: to be tried again.
     Stale,
     /// A device cannot write to the caller's memory: to be tried again with private memory.

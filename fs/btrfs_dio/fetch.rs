@@ -4,8 +4,9 @@
 
 use crate::{
     budget::{
-        Budget,
-        Share, //
+        Budgets,
+        Credit,
+        Reservation, //
     },
     checksum::{
         Expected,
@@ -14,7 +15,11 @@ use crate::{
     error::Stop,
     few::Few,
     safe::{
-        btrfs::extent_map::Space,
+        btrfs::{
+            extent_map::Space,
+            fs::FsId, //
+        },
+        owner::Owner,
         patience::Patience,
         private::{
             Filled,
@@ -24,10 +29,7 @@ use crate::{
         vecs::Vecs, //
     },
 };
-use kernel::{
-    prelude::*,
-    sync::Arc, //
-};
+use kernel::prelude::*;
 
 /// Where bytes from a device go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +117,11 @@ pub(crate) struct Fetches {
     buffers: Few<PrivateBuffer>,
     /// The checksums they must have, in the same order, if they have any.
     pub(crate) expected: Option<Expected>,
-    share: Option<Share>,
+    /// The bounce memory that the buffers are made of.
+    reserved: Option<Reservation>,
+    /// Whose it is; of the current task, if not said.
+    owner: Option<Owner>,
+    credit: Credit,
     patience: Patience,
 }
 
@@ -127,14 +133,24 @@ impl Fetches {
             list: Few::new(),
             buffers: Few::new(),
             expected: None,
-            share: None,
+            reserved: None,
+            owner: None,
+            credit: Credit::None,
             patience: Patience::Wait,
         }
     }
 
-    /// Sets whether filling the list may wait, and what memory has been taken for it beforehand.
-    pub(crate) fn prepare(&mut self, share: Option<Share>, patience: Patience) {
-        self.share = share;
+    /// Sets how the list is filled, and what bounce memory has been taken for it beforehand.
+    pub(crate) fn prepare(
+        &mut self,
+        reserved: Option<Reservation>,
+        credit: Credit,
+        owner: Option<Owner>,
+        patience: Patience,
+    ) {
+        self.reserved = reserved;
+        self.credit = credit;
+        self.owner = owner;
         self.patience = patience;
     }
 
@@ -158,22 +174,37 @@ impl Fetches {
     }
 
     /// Allocates a private buffer of `len` bytes, and returns its number; `None` if the window has
-    /// had as much private memory as a window may have.
+    /// had as much bounce memory as a window may have.
     pub(crate) fn buffer(
         &mut self,
-        budget: &Arc<Budget>,
+        budgets: &Budgets,
+        fs: FsId,
         len: usize,
     ) -> Result<Option<usize>, Stop> {
-        let share = self.share.get_or_insert_with(|| Share::empty(budget));
-        if !share.allows(len) {
+        let reserved = match &mut self.reserved {
+            Some(reserved) => reserved,
+            none => {
+                let owner = self.owner.unwrap_or_else(Owner::current);
+                none.insert(Reservation::empty(budgets.of(fs)?, owner, self.credit))
+            }
+        };
+        if !reserved.allows(len) {
             return Ok(None);
         }
-        if !share.spend(len) {
-            return Err(Stop::Budget);
+        if !reserved.spend(len) {
+            return Err(Stop::Budget(reserved.spent().saturating_add(len)));
         }
-        let buffer = PrivateBuffer::new(len, self.patience.gfp()).map_err(Stop::from_mapping)?;
+        let buffer = PrivateBuffer::new(len, self.patience).map_err(Stop::from_mapping)?;
         self.buffers.push(buffer, self.patience.gfp())?;
         Ok(self.buffers.as_slice().len().checked_sub(1))
+    }
+
+    /// Frees all buffers, and returns the memory that was reserved, for another window.
+    pub(crate) fn take_reserved(&mut self) -> Option<Reservation> {
+        let mut reserved = self.reserved.take()?;
+        self.buffers = Few::new();
+        reserved.restart();
+        Some(reserved)
     }
 
     /// Returns the list.
@@ -183,7 +214,7 @@ impl Fetches {
 
     /// Returns whether all of it goes to the caller's memory.
     pub(crate) fn are_direct(&self) -> bool {
-        self.buffers.as_slice().is_empty() && self.share.is_none()
+        self.buffers.as_slice().is_empty() && self.reserved.is_none()
     }
 
     /// Returns the memory that something goes to, if there is such.

@@ -111,6 +111,7 @@ impl Server for Engine {
     fn unmount(&self, fs: FsId) {
         self.resources.cache().purge(fs.0);
         self.resources.checksums.purge();
+        self.resources.budgets.forget(fs);
     }
 }
 

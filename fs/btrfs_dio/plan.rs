@@ -3,6 +3,10 @@
 //! What a window of a file consists of.
 
 use crate::{
+    budget::{
+        Credit,
+        Reservation, //
+    },
     checksum::{
         Expected,
         Lookup, //
@@ -130,7 +134,12 @@ impl Plan {
     ) -> Result<(), Stop> {
         let patience = attempt.manner.patience;
         let plan = self;
-        plan.fetches.prepare(attempt.share.take(), patience);
+        plan.fetches.prepare(
+            attempt.reserved.take(),
+            attempt.credit,
+            attempt.manner.owner,
+            patience,
+        );
         if inode.has_checksums() {
             let algorithm = inode.fs().checksum_algorithm().ok_or(Reason::Features)?;
             plan.fetches.expected = Some(Expected::new(algorithm, range.block));
@@ -187,7 +196,8 @@ impl Plan {
         if segment.len != range.len {
             return Ok(false);
         }
-        self.fetches.prepare(None, Patience::Nowait);
+        self.fetches
+            .prepare(None, Credit::None, None, Patience::Nowait);
         if summed {
             let fs = glance.fs();
             let algorithm = fs.checksum_algorithm().ok_or(Reason::Features)?;
@@ -304,7 +314,8 @@ impl Plan {
                 keep = cache.wants(&key).then_some(Keep { key, digests });
             }
         }
-        let Some(buffer) = self.fetches.buffer(&resources.budget, len)? else {
+        let (budgets, id) = (&resources.budgets, lookup.fs.id());
+        let Some(buffer) = self.fetches.buffer(budgets, id, len)? else {
             if let (Some(expected), Some(from)) = (&mut self.fetches.expected, looked_up) {
                 expected.forget(from);
             }
@@ -360,7 +371,8 @@ impl Plan {
                     Placement::Private => MAX_EXTENT,
                 };
                 let len = left.min(most);
-                let Some(buffer) = self.fetches.buffer(&resources.budget, len)? else {
+                let (budgets, id) = (&resources.budgets, lookup.fs.id());
+                let Some(buffer) = self.fetches.buffer(budgets, id, len)? else {
                     break;
                 };
                 let fetch = Fetch {
@@ -418,6 +430,12 @@ impl Plan {
             && self.fetches.list().len() <= FEW
             && self.fetches.are_direct()
             && self.deliveries.is_empty()
+    }
+
+    /// Frees the bounce memory of the window, which has been read or is not going to be, and returns
+    /// what was reserved for it.
+    pub(crate) fn take_reserved(&mut self) -> Option<Reservation> {
+        self.fetches.take_reserved()
     }
 
     /// Gives back what is the filesystem's.

@@ -96,6 +96,13 @@ impl Range {
         }
     }
 
+    /// Returns the window of the first `valid` bytes, not 0, of those that the caller gets.
+    pub(crate) fn up_to(&self, valid: usize) -> Result<Self, Reason> {
+        let pos = self.at_offset(self.head);
+        let window = Self::new(pos, valid.min(self.valid), self.room, self.block)?;
+        Ok(window.at(self.base))
+    }
+
     /// Returns what is left of the window once the caller has got `done` bytes.
     pub(crate) fn from(&self, done: usize) -> Result<Self, Reason> {
         let pos = self.at_offset(self.head.saturating_add(done));

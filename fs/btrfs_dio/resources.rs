@@ -3,7 +3,7 @@
 //! What the module keeps for all reads.
 
 use crate::{
-    budget::Budget,
+    budget::Budgets,
     cache::{
         self,
         Cache, //
@@ -47,8 +47,9 @@ pub(crate) struct Resources {
     /// What decompresses.
     #[pin]
     pub(crate) decoders: Decoders,
-    /// How much private memory there may be.
-    pub(crate) budget: Arc<Budget>,
+    /// How much bounce memory the reads of each filesystem may have.
+    #[pin]
+    pub(crate) budgets: Budgets,
     /// Checksums that have been looked up.
     pub(crate) checksums: ChecksumCache,
     /// What has been decompressed, as long as the machine does not need the memory.
@@ -65,7 +66,7 @@ impl Resources {
             pool <- BioPool::new(),
             flights <- FlightPool::new(),
             decoders <- Decoders::new(),
-            budget: Budget::new()?,
+            budgets <- Budgets::new(),
             checksums: {
                 let kib = crate::module_parameters::checksum_cache_kib.value();
                 ChecksumCache::new(cache::bytes(kib))?

@@ -81,12 +81,14 @@ pub(crate) enum Counter {
     Unlocked,
     /// Reads that completed later, and that a worker brought to their end.
     ByWorker,
+    /// Reads that waited for bounce memory.
+    BounceWaits,
     /// Reads left to btrfs, for this reason.
     Declined(Reason),
 }
 
 /// All counters, in the order they are shown in; the position of each is its number.
-const COUNTERS: [(Counter, &str); 38] = [
+const COUNTERS: [(Counter, &str); 39] = [
     (Counter::Reads, "reads"),
     (Counter::Bytes, "bytes"),
     (Counter::Queued, "queued"),
@@ -115,6 +117,7 @@ const COUNTERS: [(Counter, &str); 38] = [
     (Counter::ChecksumsShared, "csum_shared"),
     (Counter::Unlocked, "unlocked"),
     (Counter::ByWorker, "by_worker"),
+    (Counter::BounceWaits, "bounce_waits"),
     (Counter::Declined(Reason::Unaligned), "declined_unaligned"),
     (Counter::Declined(Reason::Verity), "declined_verity"),
     (Counter::Declined(Reason::Encrypted), "declined_encrypted"),
@@ -128,7 +131,7 @@ const COUNTERS: [(Counter, &str); 38] = [
 ];
 
 /// The number of the first counter of reads left to btrfs.
-const FIRST_DECLINED: u32 = 28;
+const FIRST_DECLINED: u32 = 29;
 
 const _: () = assert!(COUNTERS.len() <= counters::COUNT as usize);
 
@@ -165,6 +168,7 @@ impl Counter {
             Self::ChecksumsShared => 25,
             Self::Unlocked => 26,
             Self::ByWorker => 27,
+            Self::BounceWaits => 28,
             // CAST: The position of the variant, declared in the order of the table.
             Self::Declined(reason) => FIRST_DECLINED + reason as u32,
         }
@@ -187,12 +191,18 @@ pub(crate) fn add(counter: Counter, value: u64) {
 static PRIVATE: Atomic<usize> = Atomic::new(0);
 static PRIVATE_PEAK: Atomic<usize> = Atomic::new(0);
 
-/// Notes how much private memory is in use. To be called by one at a time.
-pub(crate) fn private_memory(bytes: usize) {
-    PRIVATE.store(bytes, Relaxed);
-    if bytes > PRIVATE_PEAK.load(Relaxed) {
-        PRIVATE_PEAK.store(bytes, Relaxed);
+/// Notes that so many bytes more of bounce memory are in use.
+pub(crate) fn add_bounce_memory(bytes: usize) {
+    let sum = PRIVATE.fetch_add(bytes, Relaxed).wrapping_add(bytes);
+    // Of several at a time the highest may be missed, by what one of them adds.
+    if sum > PRIVATE_PEAK.load(Relaxed) {
+        PRIVATE_PEAK.store(sum, Relaxed);
     }
+}
+
+/// Notes that so many bytes less of bounce memory are in use.
+pub(crate) fn sub_bounce_memory(bytes: usize) {
+    PRIVATE.fetch_sub(bytes, Relaxed);
 }
 
 /// What a window consists of.

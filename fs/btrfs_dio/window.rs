@@ -4,7 +4,11 @@
 
 use crate::{
     bio, blame,
-    budget::Share,
+    budget::{
+        Credit,
+        Reservation,
+        WINDOW, //
+    },
     checksum::{
         Expected,
         Lookup, //
@@ -42,6 +46,8 @@ use crate::{
             },
             inode::DioCount,
         },
+        decode::MAX_EXTENT,
+        owner::Owner,
         patience::Patience,
         user_pages::UserPages, //
     },
@@ -76,6 +82,8 @@ pub(crate) struct Manner {
     pub(crate) ioprio: u16,
     /// Process that reads, by which the copy is chosen.
     pub(crate) pid: i32,
+    /// The owner of the requests, for a worker; `None` if that is the current task.
+    pub(crate) owner: Option<Owner>,
     /// All bits that are set in the address or the length of any piece of the caller's memory.
     pub(crate) alignment: usize,
 }
@@ -93,8 +101,10 @@ pub(crate) enum Placement {
 pub(crate) struct Attempt {
     pub(crate) manner: Manner,
     pub(crate) placement: Placement,
-    /// Private memory taken beforehand.
-    pub(crate) share: Option<Share>,
+    /// Bounce memory that the reader has waited for.
+    pub(crate) reserved: Option<Reservation>,
+    /// How strictly the limit of bounce memory applies.
+    pub(crate) credit: Credit,
     /// The spots of the attempt before, to be read again, if they are to be the same ones.
     pub(crate) spots: Spots,
     /// What the attempt before came to, if that was because a copy seemed to be bad, or is missing.
@@ -110,7 +120,8 @@ impl Attempt {
         Self {
             manner: *manner,
             placement: Placement::Direct,
-            share: None,
+            reserved: None,
+            credit: Credit::None,
             spots: Spots::new(),
             failed: None,
             may_put_off: false,
@@ -158,39 +169,51 @@ fn prepare_by_lock<'a>(
     plan: &mut Plan,
     runs: &mut Runs,
 ) -> Result<Ready<'a>, Stop> {
-    let patience = attempt.manner.patience;
     if !plan.is_empty() {
         // Of the glance.
         *plan = Plan::new(range);
     }
     let mut stale = 0u32;
+    let had_reserved = attempt.reserved.is_some();
     // Each arm mends what cannot happen again, or once more after another, or not that often.
     loop {
-        match prepare_once(
-            resources,
-            inode,
-            range,
-            attempt,
-            plan,
-            runs,
-            stale >= STALE_TRIES,
-        ) {
+        let locked = stale >= STALE_TRIES;
+        match prepare_once(resources, inode, range, attempt, plan, runs, locked) {
             Err(Stop::Stale) if stale < STALE_TRIES => {
-                *plan = Plan::new(range);
+                start_over(plan, range, attempt);
                 stale = stale.saturating_add(1);
             }
             Err(Stop::Misfit) if attempt.placement == Placement::Direct => {
-                *plan = Plan::new(range);
+                start_over(plan, range, attempt);
                 attempt.placement = Placement::Private;
             }
-            Err(Stop::Budget) => {
-                *plan = Plan::new(range);
-                let share = Share::window(&resources.budget, patience);
-                attempt.share = Some(share.map_err(Stop::from_mapping)?);
+            // The caller waits for the memory, without its locks; or does not, if it may not.
+            Err(Stop::Budget(_)) if attempt.manner.patience == Patience::Nowait => {
+                return Err(Stop::WouldWait);
+            }
+            Err(Stop::Budget(_)) if attempt.credit == Credit::Again => {
+                return Err(Reason::Memory.into());
+            }
+            // What was waited for was too little. This is enough, whatever the extents are.
+            Err(Stop::Budget(_)) if had_reserved => {
+                let most = blocks(range).saturating_mul(MAX_EXTENT);
+                return Err(Stop::Budget(most.min(WINDOW)));
             }
             other => return other,
         }
     }
+}
+
+/// Makes an empty plan of a window out of one that is of no use. The bounce memory that was reserved
+/// for that is reserved for the next one.
+fn start_over(plan: &mut Plan, range: &Range, attempt: &mut Attempt) {
+    attempt.reserved = plan.take_reserved();
+    *plan = Plan::new(range);
+}
+
+/// Returns in how many blocks a window is.
+fn blocks(range: &Range) -> usize {
+    range.len.checked_div(range.block).unwrap_or(0)
 }
 
 /// Plans a window of one extent of data, if all about it is known without reading any metadata, and
@@ -209,7 +232,7 @@ fn prepare_at_a_glance<'a>(
     let whole = range.len <= SMALL
         && range.direct(0, range.len) == Some((range.base, range.len))
         && attempt.manner.alignment & range.block.saturating_sub(1) == 0;
-    let first = attempt.placement == Placement::Direct && attempt.share.is_none();
+    let first = attempt.placement == Placement::Direct && attempt.reserved.is_none();
     if !whole || !first {
         return Ok(None);
     }
@@ -345,6 +368,9 @@ pub(crate) fn nothing<'a>(inode: &DioCount<'a>, manner: &Manner) -> Result<Ready
 /// Reads a window into the first bytes of `pages`, and returns how many bytes it was cut down to,
 /// at least one.
 ///
+/// `reserved` is bounce memory that the caller has waited for, if any, and is given back for the next
+/// window. `Stop::Budget` if it has to wait for more, without a lock.
+///
 /// Task context; no extent bit held. On return no I/O is in flight. It waits for devices even if
 /// the manner forbids to wait for anything else.
 pub(crate) fn read(
@@ -353,9 +379,11 @@ pub(crate) fn read(
     range: &Range,
     pages: &UserPages<'_>,
     manner: &Manner,
+    reserved: &mut Option<Reservation>,
 ) -> Result<usize, Stop> {
     let mut attempt = Attempt::first(manner);
     attempt.may_put_off = true;
+    attempt.reserved = reserved.take();
     let mut plan = Plan::new(range);
     let mut runs = Runs::new();
     let nowait = manner.patience == Patience::Nowait;
@@ -369,9 +397,13 @@ pub(crate) fn read(
         Err(Stop::Absent) => Err(Stop::WouldWait),
         Err(stop) => Err(stop),
         Ok(_) if nowait && plan.range != *range => Err(Stop::WouldWait),
-        Ok(ready) => read_now(
-            resources, inode, range, pages, &attempt, ready, &mut plan, &mut runs,
-        ),
+        Ok(ready) => {
+            let read = read_now(
+                resources, inode, range, pages, &attempt, ready, &mut plan, &mut runs,
+            )?;
+            *reserved = plan.take_reserved();
+            Ok(read)
+        }
     }
 }
 
@@ -416,6 +448,8 @@ pub(crate) fn read_again(
     let mut attempt = Attempt::first(manner);
     attempt.spots = spots;
     attempt.manner.patience = Patience::Wait;
+    // The caller has locks, and others may wait for what it holds.
+    attempt.credit = Credit::Again;
     for _ in 0..READ_TRIES {
         match outcome {
             Outcome::Right => {}

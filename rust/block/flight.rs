@@ -10,7 +10,8 @@
 //! | in flight | nobody; bios write to memory it holds    | the last bio, which queues the work |
 //! | landed    | who ended the last bio                   | [`Cargo::touch_down`], or a worker  |
 //! | taxiing   | the worker                               | [`Cargo::land`], or another worker  |
-//! | diverted  | the other worker                         | [`Cargo::go_on`]                    |
+//! | diverted  | the other worker                         | [`Cargo::go_on`], or parked         |
+//! | parked    | whoever has the [`Parked`]               | [`Parked::go`]: another worker      |
 
 use super::{
     batch::{
@@ -67,9 +68,13 @@ pub(crate) trait Cargo: Send + Sync + Sized + 'static {
     /// dropped. If not, another worker calls [`Self::go_on`].
     fn land(&mut self, base: &Self::Base, status: Result) -> bool;
 
-    /// Called if [`Self::land`] says so. Task context, sleeps, and may wait for other flights to
-    /// land. Then the cargo is dropped.
-    fn go_on(&mut self, base: &Self::Base);
+    /// Called if [`Self::land`] says so, or [`Parked::go`]. Task context, sleeps, and may wait for
+    /// other flights to land. Returns whether that was all: then the cargo is dropped. If not,
+    /// [`Self::park`] is called.
+    fn go_on(&mut self, base: &Self::Base) -> bool;
+
+    /// Called if [`Self::go_on`] says so: somebody keeps it, and lets it go on later. Task context.
+    fn park(parked: Parked<Self>);
 }
 
 /// Where workers are.
@@ -83,7 +88,7 @@ pub(crate) trait Queues {
 }
 
 /// Bytes in front of a bio that a flight can take.
-const ROOM: usize = 1280;
+const ROOM: usize = 1344;
 
 /// What flights are allocated from: each has a bio, the first one of its set.
 ///
@@ -134,8 +139,34 @@ impl<T: Cargo> Ticket<T> {
 
     /// Returns the cargo.
     pub(crate) fn cargo(&mut self) -> &mut T {
-        // SAFETY: By the type invariants of the berth, which is ours.
-        unsafe { &mut (*self.0 .0.as_ptr()).cargo }
+        self.0.cargo()
+    }
+
+    /// Keeps it, without any bio, until somebody lets it go on.
+    pub(crate) fn park(self) -> Parked<T> {
+        Parked(self.0)
+    }
+}
+
+/// A flight without a bio in flight, that a worker takes over when somebody says so.
+pub(crate) struct Parked<T: Cargo>(Berth<T>);
+
+impl<T: Cargo> Parked<T> {
+    /// Returns the cargo.
+    pub(crate) fn cargo(&mut self) -> &mut T {
+        self.0.cargo()
+    }
+
+    /// Has a worker call [`Cargo::go_on`]. Any context.
+    pub(crate) fn go(self) {
+        let flight = self.0.into_raw();
+        // SAFETY: The flight is ours, and its work is not queued: if it was, it has begun. The queue is
+        // there as long as the passage, and its destruction waits for this work.
+        unsafe {
+            let queue: *const Queue = (*flight).passage.going_on();
+            init_work(flight, go_on::<T>);
+            (*queue).queue(Opaque::cast_into(&raw const (*flight).work));
+        }
     }
 }
 
@@ -149,6 +180,8 @@ struct Berth<T: Cargo>(NonNull<Flight<T>>);
 
 // SAFETY: The cargo may be used by any task, and so may all else that is in a flight.
 unsafe impl<T: Cargo> Send for Berth<T> {}
+// SAFETY: By reference nothing that is in a flight can be reached.
+unsafe impl<T: Cargo> Sync for Berth<T> {}
 
 impl<T: Cargo> Berth<T> {
     /// How far a flight lies in front of its bio.
@@ -180,6 +213,12 @@ impl<T: Cargo> Berth<T> {
         let bio = NonNull::new(bio).ok_or(ENOMEM)?;
         // SAFETY: The pool has allocated as much in front of it.
         Ok((bio, unsafe { bio.as_ptr().byte_sub(Self::OFFSET).cast() }))
+    }
+
+    /// Returns the cargo.
+    fn cargo(&mut self) -> &mut T {
+        // SAFETY: By the type invariants it is initialised, and ours.
+        unsafe { &mut (*self.0.as_ptr()).cargo }
     }
 
     /// Lets it own itself.
@@ -303,14 +342,7 @@ unsafe extern "C" fn run<T: Cargo>(work: *mut bindings::work_struct) {
         // The queue waits for this function, even if the module goes away.
         return drop(berth);
     }
-    let queue: *const Queue = flight.passage.going_on();
-    let flight = berth.into_raw();
-    // SAFETY: The flight is ours, and the work has begun, so it is not queued. The queue is there as
-    // long as the passage, and its destruction waits for this work.
-    unsafe {
-        init_work(flight, go_on::<T>);
-        (*queue).queue(Opaque::cast_into(&raw const (*flight).work));
-    }
+    Parked(berth).go();
 }
 
 /// The work of a flight that goes on. Task context.
@@ -322,8 +354,12 @@ unsafe extern "C" fn go_on<T: Cargo>(work: *mut bindings::work_struct) {
     // SAFETY: As in `run()`.
     let (berth, flight) = unsafe { taken::<T>(work) };
     let scope = flight.scopes.enter();
-    flight.cargo.go_on(&flight.passage);
+    let done = flight.cargo.go_on(&flight.passage);
     drop(scope);
+    if !done {
+        return T::park(Parked(berth));
+    }
+    // The queue waits for this function, even if the module goes away.
     drop(berth);
 }
 

@@ -82,17 +82,6 @@ impl FsInfo<'_> {
         flags & (bindings::BTRFS_INCOMPAT_RST | bindings::BTRFS_INCOMPAT_REMAP) != 0
     }
 
-    /// Returns whether there may be data of which several devices have a copy.
-    pub(crate) fn may_have_copies(self) -> bool {
-        const COPIES: u64 = bindings::BTRFS_BLOCK_GROUP_RAID1 as u64
-            | bindings::BTRFS_BLOCK_GROUP_RAID1C3 as u64
-            | bindings::BTRFS_BLOCK_GROUP_RAID1C4 as u64
-            | bindings::BTRFS_BLOCK_GROUP_RAID10 as u64;
-        // SAFETY: By the type invariants. What there may be changes with balances, hence volatile.
-        let bits = unsafe { (&raw const (*self.fs_info).avail_data_alloc_bits).read_volatile() };
-        bits & COPIES != 0
-    }
-
     /// Returns whether a device is being replaced, as far as is known without a lock.
     pub(crate) fn is_replacing(self) -> bool {
         // SAFETY: By the type invariants. The state may change meanwhile, hence volatile.

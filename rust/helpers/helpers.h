@@ -27,10 +27,12 @@ struct inode;
 struct iov_iter;
 struct iovec;
 struct kiocb;
+struct mem_cgroup;
 struct page;
 struct percpu_ref;
 struct seq_file;
 struct shrinker;
+struct task_struct;
 struct work_struct;
 struct workqueue_struct;
 
@@ -61,6 +63,22 @@ void bdio_write_end(struct btrfs_fs_info *fs_info);
 void bdio_warn_csum(const struct btrfs_inode *inode, u64 offset, const u8 *csum,
 		    const u8 *expected, int mirror);
 
+/* owner.c */
+struct bdio_work_for {
+	struct mem_cgroup *memcg;
+	struct mem_cgroup *before;
+	u64 read_bytes;
+};
+
+struct task_struct *bdio_current(void);
+void bdio_task_get(struct task_struct *task);
+void bdio_task_put(struct task_struct *task);
+u64 bdio_task_owner(struct task_struct *task);
+u64 bdio_current_owner(void);
+bool bdio_current_must_not_wait(void);
+void bdio_work_for_begin(struct task_struct *task, struct bdio_work_for *saved);
+void bdio_work_for_end(struct task_struct *task, const struct bdio_work_for *saved);
+
 /* block.c */
 void bdio_bdev_get(struct block_device *bdev);
 void bdio_bdev_put(struct block_device *bdev);
@@ -75,6 +93,7 @@ unsigned short bdio_merge_vecs(struct bio_vec *vecs, unsigned short nr);
 #define BDIO_POLICY_SPREAD	0
 #define BDIO_POLICY_FS		1
 extern unsigned int bdio_read_policy;
+extern unsigned int bdio_bounce_kib;
 
 /* counters.c */
 #define BDIO_COUNTERS	64
@@ -167,6 +186,7 @@ unsigned int bdio_memalloc_nofs_save(void);
 unsigned int bdio_memalloc_flags(void);
 unsigned int bdio_memalloc_flags_save(unsigned int flags);
 void bdio_memalloc_flags_restore(unsigned int flags);
+void *bdio_alloc_bounce(size_t len, bool may_sleep);
 struct page *bdio_kv_to_page(const void *addr);
 bool bdio_is_vmalloc(const void *addr);
 phys_addr_t bdio_kv_to_phys(const void *addr);

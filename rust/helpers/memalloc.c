@@ -27,6 +27,19 @@ void bdio_memalloc_flags_restore(unsigned int flags)
 	memalloc_flags_restore(flags);
 }
 
+/*
+ * Memory for devices to write to, charged to the memory cgroup of the task, or
+ * else to nobody: nobody is to be killed for what is given back in a moment.
+ */
+void *bdio_alloc_bounce(size_t len, bool may_sleep)
+{
+	const gfp_t gfp = (may_sleep ? GFP_KERNEL : GFP_NOWAIT) | __GFP_NOWARN;
+	void *memory;
+
+	memory = kvmalloc(len, gfp | __GFP_ACCOUNT | __GFP_NORETRY);
+	return memory ?: kvmalloc(len, gfp);
+}
+
 struct page *bdio_kv_to_page(const void *addr)
 {
 	return is_vmalloc_addr(addr) ? vmalloc_to_page(addr) : virt_to_page(addr);

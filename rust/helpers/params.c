@@ -35,3 +35,8 @@ static const struct kernel_param_ops bdio_policy_ops = {
 
 module_param_cb(read_policy, &bdio_policy_ops, NULL, 0644);
 MODULE_PARM_DESC(read_policy, "Which copy to read: spread (default), that on the least busy device, or fs, as the filesystem does");
+
+unsigned int bdio_bounce_kib;
+
+module_param_named(bounce_kib, bdio_bounce_kib, uint, 0644);
+MODULE_PARM_DESC(bounce_kib, "Bounce memory of each filesystem in KiB, at least 8192; 0 (default) for a 64th of all memory, at most 1 GiB");

@@ -2,7 +2,7 @@
 
 //! Reads through the asynchronous interfaces, one at a time or many in flight.
 
-use crate::{module, sys};
+use crate::sys;
 use io_uring::{IoUring, opcode, squeue, types};
 use std::cell::RefCell;
 use std::fs::File;
