@@ -97,7 +97,10 @@ impl PrivateBuffer {
         // SAFETY: A question about an address.
         if unsafe { bindings::bdio_is_vmalloc(ptr.cast()) } {
             for offset in (0..len).step_by(PAGE_SIZE) {
-                rest.push(vec(offset, PAGE_SIZE.min(len.saturating_sub(offset))), patience.gfp())?;
+                rest.push(
+                    vec(offset, PAGE_SIZE.min(len.saturating_sub(offset))),
+                    patience.gfp(),
+                )?;
             }
         }
         // INVARIANT: As said above; what `kmalloc()` returns is contiguous.

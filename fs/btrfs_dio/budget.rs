@@ -279,7 +279,9 @@ impl State {
     fn grant_in(&mut self, lane: Lane, limit: usize) -> Option<ListArc<Waiter>> {
         let mut from = 0u64;
         while self.waiting(lane) > 0 {
-            let later = self.heads(lane).map(|head| (head.number.load(Relaxed), head));
+            let later = self
+                .heads(lane)
+                .map(|head| (head.number.load(Relaxed), head));
             let next = later.filter(|(number, _)| *number >= from);
             let (number, head) = next.min_by_key(|(number, _)| *number)?;
             let (place, bytes) = (head.place, head.bytes);

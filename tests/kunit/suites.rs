@@ -8,6 +8,7 @@ mod checksum_cache;
 mod decode;
 mod decode_lzo;
 mod decode_zlib;
+mod fair_share;
 mod mirror;
 mod plan;
 mod range;
