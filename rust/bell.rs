@@ -27,17 +27,6 @@ unsafe impl Send for Bell {}
 // SAFETY: As above.
 unsafe impl Sync for Bell {}
 
-/// How a wait for a bell ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Waited {
-    /// The bell was rung.
-    Rung,
-    /// The time was over.
-    TimedOut,
-    /// The task is being killed.
-    Killed,
-}
-
 /// How long to sleep before looking again, in seconds: below what the watchdog of hung tasks
 /// minds, since a device that takes its time is no fault of the task.
 const SLICE_SECONDS: usize = 30;
@@ -74,15 +63,12 @@ impl Bell {
         }
     }
 
-    /// Waits until the bell has been rung, for at most `most`, or until the task is killed. Sleeps.
+    /// Waits until the bell has been rung, or the task is killed: then it fails with `EINTR`. Sleeps.
     ///
-    /// No other signal ends the wait.
-    pub(crate) fn wait_killable(&self, most: Jiffies) -> Waited {
+    /// No other signal ends the wait, and the watchdog of hung tasks does not mind it.
+    pub(crate) fn wait_killable(&self) -> Result {
         // SAFETY: By the type invariants.
-        match unsafe { bindings::wait_for_completion_killable_timeout(self.rung.get(), most) } {
-            0 => Waited::TimedOut,
-            1.. => Waited::Rung,
-            _ => Waited::Killed,
-        }
+        let ret = unsafe { bindings::wait_for_completion_killable(self.rung.get()) };
+        kernel::error::to_result(ret).map_err(|_| EINTR)
     }
 }

@@ -12,10 +12,7 @@
 //! nothing are not overtaken by any other in their lane.
 
 use crate::{
-    error::{
-        Reason,
-        Stop, //
-    },
+    error::Stop,
     fair_share::{
         place,
         Lane,
@@ -24,10 +21,7 @@ use crate::{
         OWNERS, //
     },
     safe::{
-        bell::{
-            Bell,
-            Waited, //
-        },
+        bell::Bell,
         btrfs::fs::FsId,
         memalloc,
         owner::{
@@ -60,7 +54,6 @@ use kernel::{
         ArcBorrow,
         SpinLock, //
     },
-    time::msecs_to_jiffies, //
 };
 
 /// Most bytes that a window may have of it; a single extent never needs as much.
@@ -69,9 +62,6 @@ pub(crate) const WINDOW: usize = 2 << 20;
 const DEFAULT: [usize; 2] = [16 << 20, 1 << 30];
 /// Least bytes of a budget whose limit is set: several windows.
 const LEAST: usize = 8 << 20;
-
-/// How long a task waits for memory before the read is left to btrfs, in milliseconds.
-const WAIT_TIMEOUT_MS: u32 = 30_000;
 
 /// Returns the limit of a budget in bytes, if `kib` is the value of the parameter, on a machine with
 /// so many bytes of memory.
@@ -330,14 +320,8 @@ impl Budget {
         stats::count(Counter::BounceWaits);
         let waiter = request.0.clone_arc();
         self.add(request);
-        let waited = waiter
-            .granted
-            .wait_killable(msecs_to_jiffies(WAIT_TIMEOUT_MS));
-        if waited != Waited::Rung && self.leave(&waiter) {
-            return Err(match waited {
-                Waited::Killed => Stop::Fail(EINTR),
-                _ => Reason::Memory.into(),
-            });
+        if waiter.granted.wait_killable().is_err() && self.leave(&waiter) {
+            return Err(Stop::Fail(EINTR));
         }
         Ok(self.granted(&waiter))
     }
