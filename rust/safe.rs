@@ -9,6 +9,7 @@
 pub(crate) mod bell;
 pub(crate) mod block;
 pub(crate) mod btrfs;
+pub(crate) mod clock;
 pub(crate) mod comparison;
 pub(crate) mod counters;
 pub(crate) mod debugfs;
@@ -21,6 +22,7 @@ pub(crate) mod owner;
 pub(crate) mod parallel;
 pub(crate) mod params;
 pub(crate) mod patience;
+pub(crate) mod per_cpu;
 pub(crate) mod private;
 pub(crate) mod quiescence;
 pub(crate) mod read;

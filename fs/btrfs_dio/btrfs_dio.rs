@@ -105,6 +105,7 @@ mod window;
 mod kunit_suites;
 
 use safe::{
+    block::account::Accounts,
     btrfs::hook::Registration,
     debugfs::Dir, //
 };
@@ -131,18 +132,20 @@ module! {
 /// The loaded module.
 ///
 /// Fields are dropped in the order they are declared in: first no read can come or run any more,
-/// then what people look at goes.
+/// then what people look at goes, and at last what both have used.
 #[pin_data]
 struct Module {
     #[pin]
     registration: Registration<hook::Engine>,
     _files: Dir,
+    _accounts: Accounts,
 }
 
 impl kernel::InPlaceModule for Module {
     fn init(_module: &'static kernel::ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             _: { safe::layout::check()? },
+            _accounts: Accounts::new()?,
             registration <- Registration::new(hook::Engine::new()),
             // Last: if a file were open when loading fails, it would outlive the module.
             _files: {

@@ -7,6 +7,7 @@
 use crate::{
     error::Reason,
     safe::{
+        block::account,
         counters,
         debugfs, //
     },
@@ -262,6 +263,7 @@ impl debugfs::Show for Counters {
         seq_print!(file, "declined {declined}\n");
         seq_print!(file, "private_bytes {}\n", PRIVATE.load(Relaxed));
         seq_print!(file, "private_bytes_peak {}\n", PRIVATE_PEAK.load(Relaxed));
+        seq_print!(file, "account_sums {}\n", account::sums());
     }
 }
 

@@ -95,6 +95,9 @@ unsigned short bdio_merge_vecs(struct bio_vec *vecs, unsigned short nr);
 extern unsigned int bdio_read_policy;
 extern unsigned int bdio_bounce_kib;
 
+/* clock.c */
+unsigned long bdio_jiffies(void);
+
 /* counters.c */
 #define BDIO_COUNTERS	64
 void bdio_counter_add(unsigned int nr, u64 value);
@@ -192,6 +195,13 @@ bool bdio_is_vmalloc(const void *addr);
 phys_addr_t bdio_kv_to_phys(const void *addr);
 size_t bdio_memory(void);
 bool bdio_pages_are_dirty(struct page *page, size_t nr);
+
+/* per_cpu.c */
+void __percpu *bdio_per_cpu_alloc(size_t size, size_t align);
+void bdio_per_cpu_free(void __percpu *area);
+void *bdio_per_cpu_this(void __percpu *area);
+void *bdio_per_cpu_of(void __percpu *area, unsigned int cpu);
+u64 bdio_per_cpu_sum(const u64 __percpu *value);
 
 /* rcu.c */
 void bdio_synchronize_tails(void);

@@ -4,7 +4,9 @@
 
 pub(crate) mod block;
 pub(crate) mod btrfs;
+pub(crate) mod clock;
 pub(crate) mod decode;
+pub(crate) mod per_cpu;
 
 #[path = "../../../rust/comparison.rs"]
 pub(crate) mod comparison;

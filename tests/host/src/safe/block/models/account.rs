@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Accounts of devices, of which there is one table for all: 128, with 8 shards each.
+//! Accounts of devices, of which there is one table for all: 128, with a shard for each processor.
 
-use super::super::account::{place, statements, Account, Charge, Statement, Why};
-use kernel::{cpu::run_on, sync::model::check};
+use super::super::account::{place, statements, sums, Account, Accounts, Charge, Statement, Why};
+use crate::safe::clock;
+use kernel::{
+    cpu::{have, run_on, MOST},
+    sync::model::check,
+};
 use loom::thread;
 
-/// More than there are in the table: a number for each device, and for each shard what is in flight,
-/// reads, bytes, errors and reasons.
-const ATOMICS: usize = 128 + 128 * 8 * 10;
+/// As many as there are in the table, at most: a number for each device, and what each shard has.
+const ATOMICS: usize = 128 + 128 * MOST as usize * 14;
 
 /// Devices that look for an account from the same place on.
 const DEVICE: u32 = 0x0010_0001;
@@ -20,8 +23,22 @@ const OTHER: u32 = {
     other
 };
 
+/// Checks a model of a machine with so many processors.
+fn check_with(cpus: u32, f: impl Fn() + Sync + Send + 'static) {
+    let _accounts = Accounts::new().expect("no memory");
+    check(ATOMICS, Some(2), move || {
+        have(cpus);
+        clock::set(1);
+        f();
+    });
+}
+
 fn charge(device: u32, bytes: usize) -> Charge {
     Account::of(device).charge(bytes, Why::Least)
+}
+
+fn in_flight(device: u32) -> u64 {
+    Account::of(device).in_flight().expect("no account")
 }
 
 fn statement(device: u32) -> Statement {
@@ -38,7 +55,7 @@ fn statement(device: u32) -> Statement {
 /// goes on although the other wrote the same number; who takes the place of another device for his.
 #[test]
 fn a_device_has_one_account() {
-    check(ATOMICS, Some(2), || {
+    check_with(2, || {
         let threads = [DEVICE, OTHER, DEVICE].map(|device| {
             thread::spawn(move || charge(device, if device == OTHER { 512 } else { 4096 }))
         });
@@ -51,31 +68,29 @@ fn a_device_has_one_account() {
     });
 }
 
-/// What is charged on one processor ends on another, in two parts, while others count in the same
+/// What is charged on one processor ends on others, in two parts, while others count in the same
 /// shard: in the end nothing is in flight, and all has been counted. On the way no more is in flight
 /// than was charged.
 ///
 /// Finds: counting by load and store; a part that is taken out without being taken off; what has
-/// ended, or was dropped, and is not taken off; what is taken off of one shard that another one has,
-/// if that were a number without a sign.
+/// ended, or was dropped, and is not taken off; what is taken off of another shard than that which has
+/// it, if some shards are added up before.
 #[test]
 fn what_is_charged_ends() {
-    check(ATOMICS, Some(2), || {
+    check_with(3, || {
         run_on(1);
         let mut first = charge(DEVICE, 4096);
         first.grow(8192);
         let second = first.split(4096);
-        let threads = [(first, 8u32), (second, 16)].map(|(charge, cpu)| {
+        let threads = [(first, 2u32), (second, 0)].map(|(charge, cpu)| {
             thread::spawn(move || {
-                // These two, and number 0, share a shard.
                 run_on(cpu);
                 charge.ended(true);
             })
         });
-        run_on(0);
         let mut third = charge(DEVICE, 512);
-        let in_flight = Account::of(DEVICE).in_flight().unwrap();
-        assert!((512..=512 + 3 * 4096).contains(&in_flight));
+        run_on(0);
+        assert!((512..=512 + 3 * 4096).contains(&in_flight(DEVICE)));
         drop(third.split(256));
         third.ended(false);
         for thread in threads {
@@ -93,5 +108,48 @@ fn what_is_charged_ends() {
         );
         let times: u64 = statement.chosen().map(|(_, times)| times).sum();
         assert_eq!(times, 2);
+        assert_eq!(sums(), 0, "few processors were taken for many");
+    });
+}
+
+/// Of many processors, one knows exactly what it has charged itself, whoever ends it; of the others
+/// what they had charged when it last looked: that it does after as many choices as there are
+/// processors, or with the next jiffy.
+///
+/// Finds: what another processor ends taken off of its own shard; what is the own counted among the
+/// others; a sum that is not refreshed, or always.
+#[test]
+fn many_look_now_and_then() {
+    check_with(MOST, || {
+        let others = thread::spawn(|| {
+            run_on(9);
+            charge(DEVICE, 512)
+        });
+        run_on(3);
+        let own = charge(DEVICE, 4096);
+        let first = in_flight(DEVICE);
+        assert!([4096, 4096 + 512].contains(&first));
+        let others = others.join().unwrap();
+        let second = charge(DEVICE, 8192);
+        let ended = thread::spawn(|| {
+            run_on(4);
+            own.ended(true);
+        });
+        ended.join().unwrap();
+        // Its own at once, of the others nothing new.
+        for _ in 0..MOST {
+            assert_eq!(in_flight(DEVICE), first - 4096 + 8192);
+        }
+        assert_eq!(sums(), 1);
+        assert_eq!(in_flight(DEVICE), 512 + 8192);
+        assert_eq!(sums(), 2);
+        drop(others);
+        assert_eq!(in_flight(DEVICE), 512 + 8192);
+        clock::set(2);
+        assert_eq!(in_flight(DEVICE), 8192);
+        assert_eq!(sums(), 3);
+        drop(second);
+        assert_eq!(in_flight(DEVICE), 0);
+        assert_eq!(statement(DEVICE).in_flight, 0);
     });
 }
