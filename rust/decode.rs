@@ -50,10 +50,17 @@ use kernel::{
     prelude::*, //
 };
 
-/// All decoders: for each algorithm as many as there are CPUs, 2 at the least and 8 at the most.
+/// Returns how many decoders there are, of all algorithms, in use or not.
+pub(crate) fn decoders() -> usize {
+    pool::made()
+}
+
+/// All decoders: of each algorithm as many as there are CPUs, or 2 if there is one, if so many are
+/// needed.
 ///
-/// All memory is allocated when this is made. Who finds no decoder free waits for one; nobody who
-/// has one waits for anything, so that comes to an end.
+/// One of each is allocated when this is made, so no read depends on memory. A task that finds no
+/// decoder free, and cannot have another one, waits. A task with a decoder waits for nothing, so that
+/// comes to an end.
 #[pin_data]
 pub(crate) struct Decoders {
     #[pin]
@@ -68,7 +75,7 @@ impl Decoders {
     /// Makes them. May sleep; fails with `ENOMEM`.
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         // CAST: Widening.
-        let count = (nr_cpu_ids() as usize).clamp(2, 8);
+        let count = (nr_cpu_ids() as usize).max(2);
         try_pin_init!(Self {
             zlib <- Pool::new(count),
             lzo <- Pool::new(count),
@@ -87,7 +94,7 @@ impl Decoders {
     /// Fails with `EIO` or `EUCLEAN` if the stream, or a length, is malformed; with `EINVAL` if
     /// `output` has less memory than it was said to have. What `output` holds then is undefined.
     ///
-    /// Task context, may sleep. Does not allocate.
+    /// Task context, may sleep. Does not wait for memory.
     pub(crate) fn extent(
         &self,
         how: Compression,
@@ -117,7 +124,7 @@ impl Decoders {
     /// be longer than that (`EINVAL`), and of `ram_bytes` no more is looked at.
     ///
     /// Fails with `EIO` or `EUCLEAN` if the stream is malformed or has less than `ram_bytes`. What
-    /// `out` holds then is undefined. Task context, may sleep. Does not allocate.
+    /// `out` holds then is undefined. Task context, may sleep. Does not wait for memory.
     pub(crate) fn inline(
         &self,
         how: Compression,

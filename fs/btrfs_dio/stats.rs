@@ -9,7 +9,8 @@ use crate::{
     safe::{
         block::account,
         counters,
-        debugfs, //
+        debugfs,
+        decode, //
     },
     segment::Source,
 };
@@ -264,6 +265,7 @@ impl debugfs::Show for Counters {
         seq_print!(file, "private_bytes {}\n", PRIVATE.load(Relaxed));
         seq_print!(file, "private_bytes_peak {}\n", PRIVATE_PEAK.load(Relaxed));
         seq_print!(file, "account_sums {}\n", account::sums());
+        seq_print!(file, "decoders {}\n", decode::decoders());
     }
 }
 

@@ -4,7 +4,10 @@
 
 use super::output::Output;
 use crate::bindings;
-use kernel::prelude::*;
+use kernel::{
+    alloc::Flags,
+    prelude::*, //
+};
 
 /// The most bytes that an extent can have, compressed (`BTRFS_MAX_COMPRESSED`) or not
 /// (`BTRFS_MAX_UNCOMPRESSED`).
@@ -84,8 +87,8 @@ impl<'a> Extent<'a> {
 
 /// A decoder of one algorithm, with all the memory that it needs.
 pub(super) trait Decoder: Sized + Send {
-    /// Makes one. May sleep; fails with `ENOMEM`.
-    fn new() -> Result<Self>;
+    /// Makes one. Sleeps if `gfp` allows it; fails with `ENOMEM`.
+    fn new(gfp: Flags) -> Result<Self>;
 
     /// Writes the bytes of the decompressed extent from `extent.skip` on to `output`, until that is
     /// full or the stream ends.

@@ -14,7 +14,10 @@ use super::{
 };
 use crate::bindings;
 use core::ffi::c_int;
-use kernel::prelude::*;
+use kernel::{
+    alloc::Flags,
+    prelude::*, //
+};
 
 /// Size of a header in bytes: a length, little endian.
 const HEADER: usize = 4;
@@ -29,9 +32,9 @@ pub(super) struct Lzo {
 }
 
 impl Decoder for Lzo {
-    fn new() -> Result<Self> {
+    fn new(gfp: Flags) -> Result<Self> {
         Ok(Self {
-            scratch: KVVec::zeroed(worst_compress(MAX_BLOCK), GFP_KERNEL)?,
+            scratch: KVVec::zeroed(worst_compress(MAX_BLOCK), gfp)?,
         })
     }
 

@@ -22,7 +22,10 @@ use core::{
     marker::PhantomData,
     mem::size_of, //
 };
-use kernel::prelude::*;
+use kernel::{
+    alloc::Flags,
+    prelude::*, //
+};
 
 // CAST: Small numbers.
 const OK: c_int = bindings::Z_OK as c_int;
@@ -39,12 +42,12 @@ pub(super) struct Zlib {
 }
 
 impl Decoder for Zlib {
-    fn new() -> Result<Self> {
+    fn new(gfp: Flags) -> Result<Self> {
         // SAFETY: The function has no preconditions.
         let size = usize::try_from(unsafe { bindings::zlib_inflate_workspacesize() })?;
         Ok(Self {
-            workspace: KVVec::zeroed(size.div_ceil(size_of::<u64>()), GFP_KERNEL)?,
-            scratch: KVVec::zeroed(SCRATCH, GFP_KERNEL)?,
+            workspace: KVVec::zeroed(size.div_ceil(size_of::<u64>()), gfp)?,
+            scratch: KVVec::zeroed(SCRATCH, gfp)?,
         })
     }
 

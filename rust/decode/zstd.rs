@@ -26,7 +26,10 @@ use core::{
     },
     ptr::NonNull, //
 };
-use kernel::prelude::*;
+use kernel::{
+    alloc::Flags,
+    prelude::*, //
+};
 
 /// The largest window that is decoded, in bytes: `ZSTD_BTRFS_MAX_INPUT`. It is the size of the
 /// workspace that enforces it, unless a frame says how long it is, and all of it is wanted in one
@@ -42,12 +45,12 @@ pub(super) struct Zstd {
 }
 
 impl Decoder for Zstd {
-    fn new() -> Result<Self> {
+    fn new(gfp: Flags) -> Result<Self> {
         // SAFETY: The function has no preconditions.
         let size = unsafe { bindings::zstd_dstream_workspace_bound(MAX_WINDOW) };
         Ok(Self {
-            workspace: KVVec::zeroed(size.div_ceil(size_of::<u64>()), GFP_KERNEL)?,
-            scratch: KVVec::zeroed(SCRATCH, GFP_KERNEL)?,
+            workspace: KVVec::zeroed(size.div_ceil(size_of::<u64>()), gfp)?,
+            scratch: KVVec::zeroed(SCRATCH, gfp)?,
         })
     }
 

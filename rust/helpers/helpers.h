@@ -18,6 +18,7 @@ struct btrfs_file_extent_item;
 struct btrfs_fs_info;
 struct btrfs_inode;
 struct btrfs_ordered_extent;
+struct delayed_work;
 struct dentry;
 struct extent_buffer;
 struct extent_map;
@@ -230,6 +231,9 @@ void bdio_init_work_on_stack(struct work_struct *work,
 void bdio_destroy_work_on_stack(struct work_struct *work);
 struct workqueue_struct *bdio_alloc_unbound_workqueue(const char *name);
 unsigned int bdio_online_cpus(void);
+void bdio_init_delayed_work(struct delayed_work *work,
+			    void (*func)(struct work_struct *work));
+bool bdio_queue_delayed_work(struct delayed_work *work, unsigned long delay);
 bool bdio_queue_work(struct workqueue_struct *queue, struct work_struct *work);
 
 #endif /* BTRFS_DIO_HELPERS_H */

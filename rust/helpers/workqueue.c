@@ -35,6 +35,17 @@ unsigned int bdio_online_cpus(void)
 	return num_online_cpus();
 }
 
+void bdio_init_delayed_work(struct delayed_work *work,
+			    void (*func)(struct work_struct *work))
+{
+	INIT_DELAYED_WORK(work, func);
+}
+
+bool bdio_queue_delayed_work(struct delayed_work *work, unsigned long delay)
+{
+	return queue_delayed_work(system_dfl_wq, work, delay);
+}
+
 bool bdio_queue_work(struct workqueue_struct *queue, struct work_struct *work)
 {
 	return queue_work(queue, work);

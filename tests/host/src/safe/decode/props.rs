@@ -28,7 +28,7 @@ fn decode(
         return Err(EUCLEAN);
     }
     if output.left() > 0 {
-        Lzo::new()?.extent(&extent, output)?;
+        Lzo::new(GFP_KERNEL)?.extent(&extent, output)?;
     }
     output.zero_rest()
 }
@@ -309,7 +309,7 @@ proptest! {
         prop_assert!(guard.iter().all(|byte| *byte == CANARY));
         if let Ok(extent) = Extent::new(&input, block, ram_bytes.min(block), 0) {
             let len = len.min(extent.ram_bytes);
-            let _ = Lzo::new().unwrap().inline(&extent, &mut to[..len]);
+            let _ = Lzo::new(GFP_KERNEL).unwrap().inline(&extent, &mut to[..len]);
         }
     }
 
@@ -330,7 +330,7 @@ proptest! {
         input.extend(&segment);
         let mut out = vec![CANARY; len.min(data.len())];
         let extent = Extent::new(&input, block, data.len(), 0).unwrap();
-        let made = Lzo::new().unwrap().inline(&extent, &mut out);
+        let made = Lzo::new(GFP_KERNEL).unwrap().inline(&extent, &mut out);
         if longer == 0 && inner == 0 {
             prop_assert_eq!(made, Ok(()));
             prop_assert!(out == data[..out.len()]);
@@ -339,6 +339,6 @@ proptest! {
         }
         // Less than it says.
         let extent = Extent::new(&input, block, data.len() + 1, 0).unwrap();
-        prop_assert!(Lzo::new().unwrap().inline(&extent, &mut out).is_err());
+        prop_assert!(Lzo::new(GFP_KERNEL).unwrap().inline(&extent, &mut out).is_err());
     }
 }
