@@ -323,6 +323,11 @@ impl Cargo for InFlight {
         may
     }
 
+    fn is_long(&self) -> bool {
+        // A read that is to be read again verifies all of its range.
+        self.then != Then::Finish || self.plan.is_long()
+    }
+
     fn land(&mut self, resources: &Resources, status: Result) -> bool {
         stats::count(Counter::ByWorker);
         if self.then == Then::Finish {

@@ -79,6 +79,13 @@ pub(crate) enum Delivery {
     },
 }
 
+impl Delivery {
+    /// Returns whether it has to be decompressed when it has arrived.
+    fn is_decode(&self) -> bool {
+        matches!(self, Self::Decode { .. })
+    }
+}
+
 /// All that is to be written.
 pub(crate) struct Deliveries {
     list: Few<Delivery>,
@@ -102,6 +109,11 @@ impl Deliveries {
     /// Returns whether there is nothing to write.
     pub(crate) fn is_empty(&self) -> bool {
         self.list.as_slice().is_empty()
+    }
+
+    /// Returns whether something has to be decompressed.
+    pub(crate) fn has_decode(&self) -> bool {
+        self.list.as_slice().iter().any(Delivery::is_decode)
     }
 
     /// Adds something, if it is something.
@@ -230,7 +242,7 @@ impl Deliveries {
         let (filled, expected) = fetches.arrived();
         let list = self.list.as_slice();
         let one = |delivery| deliver(resources, delivery, &filled, expected, block, pages);
-        let decode = |delivery: &&Delivery| matches!(delivery, Delivery::Decode { .. });
+        let decode = |delivery: &&Delivery| delivery.is_decode();
         if list.iter().filter(decode).nth(1).is_none() {
             return list.iter().try_for_each(one);
         }

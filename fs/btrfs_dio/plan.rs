@@ -64,6 +64,7 @@ use crate::{
         Tally, //
     },
     stripe::STRIPE_LEN,
+    verify,
     window::{
         Attempt,
         Placement, //
@@ -436,6 +437,16 @@ impl Plan {
     /// what was reserved for it.
     pub(crate) fn take_reserved(&mut self) -> Option<Reservation> {
         self.fetches.take_reserved()
+    }
+
+    /// Returns whether making of what arrives what the caller gets may keep a CPU for long: as long as
+    /// makes it worth while to have another CPU help.
+    pub(crate) fn is_long(&self) -> bool {
+        let lens = self.fetches.list().iter().map(|fetch| fetch.len);
+        let verified = self.fetches.expected.as_ref().is_some_and(|expected| {
+            lens.fold(0, usize::saturating_add) > verify::worth_help(expected.algorithm())
+        });
+        verified || self.deliveries.has_decode()
     }
 
     /// Gives back what is the filesystem's.

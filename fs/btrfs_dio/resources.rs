@@ -32,8 +32,10 @@ use kernel::{
 #[pin_data]
 pub(crate) struct Resources {
     /// Where asynchronous reads are brought to their end. Dropped first: that waits for its work,
-    /// which may queue some of the next one's.
+    /// which may queue some of `further`'s.
     pub(crate) queue: Queue,
+    /// Where those are that take a CPU for long. Its work may queue some of `further`'s as well.
+    pub(crate) long: Queue,
     /// Where those are brought to their end that btrfs reads on.
     pub(crate) further: Queue,
     /// Where other CPUs help to verify and to decompress, and repairs are written.
@@ -61,7 +63,8 @@ impl Resources {
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             queue: Queue::new(c"btrfs_dio")?,
-            further: Queue::new(c"btrfs_dio_further")?,
+            long: Queue::unbound(c"btrfs_dio_long")?,
+            further: Queue::unbound(c"btrfs_dio_further")?,
             helpers: Queue::unbound(c"btrfs_dio_help")?,
             pool <- BioPool::new(),
             flights <- FlightPool::new(),
@@ -88,6 +91,10 @@ impl Resources {
 impl Queues for Resources {
     fn landing(&self) -> &Queue {
         &self.queue
+    }
+
+    fn landing_long(&self) -> &Queue {
+        &self.long
     }
 
     fn going_on(&self) -> &Queue {

@@ -43,7 +43,7 @@ pub(crate) const PARTS: usize = 2 * (parallel::MOST + 1);
 
 /// Returns how many bytes make it worth while to have another CPU help: what takes one of those of
 /// today some 40 us, ten times of what it takes to wake the other.
-const fn worth_help(algorithm: Algorithm) -> usize {
+pub(crate) const fn worth_help(algorithm: Algorithm) -> usize {
     match algorithm {
         Algorithm::Crc32c | Algorithm::Xxhash64 => SZ_1M,
         Algorithm::Sha256 | Algorithm::Blake2b => SZ_64K,

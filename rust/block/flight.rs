@@ -63,6 +63,10 @@ pub(crate) trait Cargo: Send + Sync + Sized + 'static {
     /// context.
     fn touch_down(&mut self, base: &Self::Base, status: Result) -> bool;
 
+    /// Returns whether [`Self::land`] may keep a CPU for long. Any context; called before it, once
+    /// [`Self::touch_down`] says that a worker is needed.
+    fn is_long(&self) -> bool;
+
     /// Called when all bios have ended, with whether they succeeded. Task context, sleeps, but waits
     /// for nobody who waits for a flight to land. Returns whether that was all: then the cargo is
     /// dropped. If not, another worker calls [`Self::go_on`].
@@ -79,8 +83,11 @@ pub(crate) trait Cargo: Send + Sync + Sized + 'static {
 
 /// Where workers are.
 pub(crate) trait Queues {
-    /// Returns where those are that land.
+    /// Returns where those are that land soon: on the CPU that ended the last bio, one after the other.
     fn landing(&self) -> &Queue;
+    /// Returns where those are that may keep a CPU for long: on any CPU, so that no other read waits
+    /// for one of them.
+    fn landing_long(&self) -> &Queue;
     /// Returns where those are that go on. None that lands waits for one of them.
     fn going_on(&self) -> &Queue;
     /// Returns what flights are allocated from.
@@ -318,7 +325,10 @@ unsafe fn landed<T: Cargo>(core: NonNull<Core>) {
         drop(Berth(NonNull::from(flight)));
         return;
     }
-    let queue: *const Queue = flight.passage.landing();
+    let queue: *const Queue = match flight.cargo.is_long() {
+        false => flight.passage.landing(),
+        true => flight.passage.landing_long(),
+    };
     let work = Opaque::cast_into(&raw const flight.work);
     // SAFETY: The work is initialised, and stays where it is until it runs. The queue is there as
     // long as the passage, and its destruction waits for this work.
