@@ -6,6 +6,7 @@ mod chaos;
 mod cold;
 mod compressed;
 mod copies;
+mod cpus;
 mod declines;
 mod dirty;
 mod engines;
@@ -15,6 +16,7 @@ mod fio;
 mod glance;
 mod histories;
 mod hostile;
+mod landing;
 mod large;
 mod lifetime;
 mod matrix;
@@ -72,7 +74,7 @@ pub struct Group {
 }
 
 /// Every group, in the order they are run.
-pub const GROUPS: [Group; 31] = [
+pub const GROUPS: [Group; 33] = [
     group("oracle", oracle::cases),
     group("matrix", matrix::cases),
     group("eof", eof::cases),
@@ -101,6 +103,8 @@ pub const GROUPS: [Group; 31] = [
     group("spread", spread::cases),
     group("races", races::cases),
     group("reuse", reuse::cases),
+    group("cpus", cpus::cases),
+    group("landing", landing::cases),
     group("histories", histories::cases),
     group("unload", unload::cases),
     group("trace", trace::cases),

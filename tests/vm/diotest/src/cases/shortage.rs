@@ -14,6 +14,7 @@ use crate::env::{Env, skip};
 use crate::fs::{Csum, Fs, Spec};
 use crate::mirrors::Placed;
 use crate::model::{self, Model};
+use crate::packed;
 use crate::read::{Outcome, Request, Via};
 use crate::stats::Stats;
 use crate::sys;
@@ -22,12 +23,15 @@ use rand::RngExt;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 const DEBUGFS: &str = "/sys/kernel/debug";
 /// No read allocates so often.
 const MOST: u32 = 3000;
 /// Reads of which any allocation may fail, by chance.
 const READS: u32 = 600;
+/// Readers that decompress at a time: more than there are decoders.
+const DECODING: u64 = 8;
 /// The ways whose set-up is not part of the read.
 const WAYS: [Via; 4] = [
     Via::Pread,
@@ -45,6 +49,7 @@ pub fn cases(_: &Env) -> Vec<Case> {
             by_chance(env, facility, percent)
         }));
     }
+    cases.push(Case::new("decoders", decoders));
     cases.push(Case::new("cgroup", cgroup));
     cases
 }
@@ -348,6 +353,55 @@ fn by_chance(env: &Env, facility: &str, percent: u32) -> Result<()> {
         served += u32::from(verdict(&request, outcome, file)?);
     }
     drop(scarce);
+    eprintln!("# {}: {served} served", env.case);
+    ensure!(served > 0, "none was served");
+    meant(env, before)
+}
+
+/// Many decompress at a time where there is memory for few decoders, at times: each read ends,
+/// and gives the right bytes unless it is refused.
+fn decoders(env: &Env) -> Result<()> {
+    let mut fs = Fs::make(env, &packed::spec("single", Csum::Crc32c, "zstd"))?;
+    let mut file = Model::create(fs.path("file"))?;
+    let data = model::compressible(&mut env.rng(0), 2 << 20);
+    file.write(0, &data)?;
+    file.sync()?;
+    fs.remount()?;
+    let scarce = Scarce::new(env, &[("fail_page_alloc", 30)])?;
+    let before = Stats::look(env)?;
+    let served = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (1..=DECODING)
+            .map(|nr| {
+                let (file, served) = (&file, &served);
+                scope.spawn(move || {
+                    let mut rng = env.rng(nr);
+                    let direct = model::open_direct(&file.path)?;
+                    let switch = File::options()
+                        .write(true)
+                        .open("/proc/thread-self/make-it-fail")?;
+                    for _ in 0..env.scaled(READS / 12) {
+                        let at = rng.random_range(0..file.data.len() / BLOCK) * BLOCK;
+                        let request = Request::pread(at as u64, 32 * BLOCK);
+                        switch.write_all_at(b"1", 0)?;
+                        let outcome = request.perform(&direct);
+                        switch.write_all_at(b"0", 0)?;
+                        // Mainline says so where it has no page.
+                        if !lost(&outcome) && verdict(&request, outcome, file)? {
+                            served.fetch_add(1, Relaxed);
+                        }
+                    }
+                    Ok::<_, anyhow::Error>(())
+                })
+            })
+            .collect();
+        for reader in readers {
+            reader.join().expect("a reader that does not panic")?;
+        }
+        Ok::<_, anyhow::Error>(())
+    })?;
+    drop(scarce);
+    let served = served.into_inner();
     eprintln!("# {}: {served} served", env.case);
     ensure!(served > 0, "none was served");
     meant(env, before)
