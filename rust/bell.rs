@@ -7,7 +7,6 @@
 use kernel::{
     bindings,
     prelude::*,
-    time::Jiffies,
     types::Opaque, //
 };
 
@@ -27,9 +26,11 @@ unsafe impl Send for Bell {}
 // SAFETY: As above.
 unsafe impl Sync for Bell {}
 
-/// How long to sleep before looking again, in seconds: below what the watchdog of hung tasks
-/// minds, since a device that takes its time is no fault of the task.
-const SLICE_SECONDS: usize = 30;
+/// How often a second a task that waits for a device wakes up and sleeps again.
+///
+/// The watchdog of hung tasks takes a task for one that has not slept anew for as long as it is told,
+/// which is 1 second at least. `blk_io_schedule()` asks how long that is; modules cannot.
+const SLICES_PER_SECOND: u32 = 2;
 
 impl Bell {
     /// Makes a bell that has not been rung.
@@ -49,18 +50,14 @@ impl Bell {
         unsafe { bindings::complete(self.rung.get()) }
     }
 
-    /// Waits until it has been rung once more than it has been waited for, as for a device, and
-    /// returns whether it has been: not for longer than `most`, if that is given. Sleeps.
-    pub(crate) fn wait(&self, most: Option<Jiffies>) -> bool {
-        let slice = SLICE_SECONDS.saturating_mul(bindings::HZ as usize);
-        loop {
-            let time = most.unwrap_or(slice);
-            // SAFETY: By the type invariants.
-            let left = unsafe { bindings::wait_for_completion_io_timeout(self.rung.get(), time) };
-            if left != 0 || most.is_some() {
-                return left != 0;
-            }
-        }
+    /// Waits until it has been rung once more than it has been waited for, as for a device. Sleeps.
+    ///
+    /// The watchdog of hung tasks does not mind, however long that takes.
+    pub(crate) fn wait(&self) {
+        // CAST: Widening.
+        let slice = (bindings::HZ / SLICES_PER_SECOND).max(1) as usize;
+        // SAFETY: By the type invariants.
+        while unsafe { bindings::wait_for_completion_io_timeout(self.rung.get(), slice) } == 0 {}
     }
 
     /// Waits until the bell has been rung, or the task is killed: then it fails with `EINTR`. Sleeps.

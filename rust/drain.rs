@@ -82,11 +82,12 @@ impl<T: Send + Sync + 'static> Deref for Drain<T> {
 #[pinned_drop]
 impl<T: Send + Sync + 'static> PinnedDrop for Drain<T> {
     fn drop(self: Pin<&mut Self>) {
+        // The device of a read may be suspended. A task that is idle is not taken for a hung one.
         // SAFETY: By the type invariants both are initialised. The completion comes when the last
         // passage has been dropped.
         unsafe {
             kbindings::percpu_ref_kill_and_confirm(self.count.get(), None);
-            kbindings::wait_for_completion(self.empty.get());
+            bindings::bdio_wait_idle(self.empty.get());
             kbindings::percpu_ref_exit(self.count.get());
         }
     }

@@ -6,7 +6,10 @@
 
 use crate::{
     bindings,
-    safe::memalloc::Inherited, //
+    safe::{
+        bell::Bell,
+        memalloc::Inherited, //
+    },
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -47,9 +50,11 @@ impl Queue {
     ///
     /// Task context, sleeps; not from work of this queue.
     pub(crate) fn run<R: Send>(&self, f: impl FnOnce() -> R + Send) -> Option<R> {
+        pin_init::stack_pin_init!(let done = Bell::new());
         let mut errand = Errand {
             work: Opaque::uninit(),
             scopes: Inherited::of_this_task(),
+            done: &done,
             f: Some(f),
             result: None,
         };
@@ -60,6 +65,8 @@ impl Queue {
             let work = Opaque::cast_into(&raw const (*errand).work);
             bindings::bdio_init_work_on_stack(work, Some(run_errand_of(&*errand)));
             self.queue(work);
+            // The worker may wait for a device, and flushing is not how to wait for one.
+            done.wait();
             kbindings::flush_work(work);
             bindings::bdio_destroy_work_on_stack(work);
             (*errand).result.take()
@@ -85,10 +92,12 @@ impl Queue {
 }
 
 /// Something a worker is sent to do.
-struct Errand<F, R> {
+struct Errand<'e, F, R> {
     work: Opaque<kbindings::work_struct>,
     /// Of the task that waits for it.
     scopes: Inherited,
+    /// Rung when there is a result.
+    done: &'e Bell,
     f: Option<F>,
     result: Option<R>,
 }
@@ -97,7 +106,7 @@ struct Errand<F, R> {
 type Work = unsafe extern "C" fn(*mut kbindings::work_struct);
 
 /// Returns the function of the work of an errand of this type.
-fn run_errand_of<F: FnOnce() -> R + Send, R: Send>(_: &Errand<F, R>) -> Work {
+fn run_errand_of<F: FnOnce() -> R + Send, R: Send>(_: &Errand<'_, F, R>) -> Work {
     run_errand::<F, R>
 }
 
@@ -105,17 +114,18 @@ fn run_errand_of<F: FnOnce() -> R + Send, R: Send>(_: &Errand<F, R>) -> Work {
 ///
 /// # Safety
 ///
-/// Only for a workqueue to call, with the work of an `Errand<F, R>` whose owner waits for it.
+/// Only for a workqueue to call, with the work of an `Errand<'_, F, R>` whose owner waits for it.
 unsafe extern "C" fn run_errand<F: FnOnce() -> R + Send, R: Send>(
     work: *mut kbindings::work_struct,
 ) {
     // SAFETY: The work lies in an errand, which is there, and the worker's alone, until this returns.
     unsafe {
-        let errand = container_of!(Opaque::cast_from(work), Errand<F, R>, work).cast_mut();
+        let errand = container_of!(Opaque::cast_from(work), Errand<'_, F, R>, work).cast_mut();
         let _scope = (*errand).scopes.enter();
         if let Some(f) = (*errand).f.take() {
             (*errand).result = Some(f());
         }
+        (*errand).done.ring();
     }
 }
 

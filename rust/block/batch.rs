@@ -285,7 +285,7 @@ pub(crate) fn wait_for<'p, R, M>(
     let done = meanwhile();
     if !landed {
         // Rung by the last that counts down.
-        waiting.done.wait(None);
+        waiting.done.wait();
     }
     (ret, done, waiting.core.status())
 }

@@ -19,6 +19,7 @@ struct btrfs_fs_info;
 struct btrfs_inode;
 struct btrfs_ordered_extent;
 struct delayed_work;
+struct completion;
 struct dentry;
 struct extent_buffer;
 struct extent_map;
@@ -210,6 +211,7 @@ void bdio_synchronize_tails(void);
 /* ref.c */
 void bdio_ref_get(struct percpu_ref *ref);
 void bdio_ref_put(struct percpu_ref *ref);
+void bdio_wait_idle(struct completion *done);
 
 /* shrinker.c */
 struct shrinker *bdio_shrinker_alloc(const char *name);
