@@ -42,6 +42,12 @@ pub(crate) enum Buffer {
     Other,
 }
 
+/// By how many seconds the access time may lag where only reads that may not wait could move it.
+///
+/// It bounds how often such a read is refused for the access time: once in so many seconds, however
+/// often the file is written.
+const ATIME_LAG_SECONDS: i64 = 1;
+
 /// An O_DIRECT read in the context of its submitter.
 ///
 /// Nothing that is done through it can be seen by the caller of `read_iter` until it is consumed
@@ -120,6 +126,31 @@ impl<'a> DirectRead<'a> {
         let flags = unsafe { (*self.iocb.as_ptr()).ki_flags };
         // CAST: Flags, looked at bit by bit.
         (flags as u32) & bindings::IOCB_NOWAIT != 0
+    }
+
+    /// Moves the access time of the file if that is due, by the rules of the mount and of the file.
+    ///
+    /// Moving it takes a transaction, which may wait. `EAGAIN` if the read may not wait, and the access
+    /// time is older than [`ATIME_LAG_SECONDS`]; if it is not, the access time stays. Task context,
+    /// sleeps otherwise; no lock of the filesystem held.
+    #[inline]
+    pub(crate) fn note_access(&self) -> Result {
+        let iocb = self.iocb.as_ptr();
+        // SAFETY: By the type invariants the iocb is valid, and its file is of btrfs.
+        if !unsafe { bindings::bdio_atime_is_due(iocb) } {
+            return Ok(());
+        }
+        if self.is_nowait() {
+            // SAFETY: As above.
+            let age = unsafe { bindings::bdio_atime_age(iocb) };
+            return match age > ATIME_LAG_SECONDS {
+                true => Err(EAGAIN),
+                false => Ok(()),
+            };
+        }
+        // SAFETY: As above. The function may sleep here, and fails silently.
+        unsafe { bindings::bdio_file_accessed(iocb) };
+        Ok(())
     }
 
     /// Returns the number of bytes that are left in the iterator.

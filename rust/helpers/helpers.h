@@ -131,6 +131,9 @@ bool bdio_range_needs_writeback(struct inode *inode, loff_t start, loff_t end);
 pgoff_t bdio_wait_folio(struct inode *inode, pgoff_t index);
 ssize_t bdio_read_sync(const struct kiocb *of, struct iov_iter *iter, loff_t pos);
 void bdio_complete(struct kiocb *iocb, long result);
+bool bdio_atime_is_due(const struct kiocb *iocb);
+s64 bdio_atime_age(const struct kiocb *iocb);
+void bdio_file_accessed(const struct kiocb *iocb);
 
 /* layout.c */
 struct bdio_layout {

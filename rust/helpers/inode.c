@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
 #include <linux/fs.h>
+#include <linux/mount.h>
 #include <linux/pagemap.h>
+#include <linux/timekeeping.h>
 #include <linux/uio.h>
+#include "btrfs_inode.h"
+#include "ctree.h"
 #include "helpers.h"
 
 struct inode *bdio_file_inode(const struct kiocb *iocb)
@@ -82,4 +86,44 @@ void bdio_complete(struct kiocb *iocb, long result)
 	if (result > 0)
 		iocb->ki_pos += result;
 	iocb->ki_complete(iocb, result);
+}
+
+/*
+ * Whether file_accessed() would move the time of access: as atime_needs_update(),
+ * which is not exported.  False, too, where btrfs_update_time() would refuse.
+ */
+bool bdio_atime_is_due(const struct kiocb *iocb)
+{
+	const struct file *file = iocb->ki_filp;
+	const struct vfsmount *mnt = file->f_path.mnt;
+	struct inode *inode = file_inode(file);
+	const struct timespec64 atime = inode_get_atime(inode);
+
+	if ((file->f_flags & O_NOATIME) || (inode->i_flags & S_NOATIME) ||
+	    IS_NOATIME(inode) ||
+	    (mnt->mnt_flags & (MNT_NOATIME | MNT_READONLY)))
+		return false;
+	if (mnt->mnt_flags & MNT_RELATIME) {
+		const struct timespec64 mtime = inode_get_mtime(inode);
+		const struct timespec64 ctime = inode_get_ctime(inode);
+
+		if (timespec64_compare(&mtime, &atime) < 0 &&
+		    timespec64_compare(&ctime, &atime) < 0 &&
+		    ktime_get_real_seconds() - atime.tv_sec < 24 * 60 * 60)
+			return false;
+	}
+	return !btrfs_root_readonly(BTRFS_I(inode)->root) &&
+	       READ_ONCE(inode->i_sb->s_writers.frozen) == SB_UNFROZEN &&
+	       !HAS_UNMAPPED_ID(mnt_idmap(mnt), inode);
+}
+
+/* How many seconds ago the time of access was. */
+s64 bdio_atime_age(const struct kiocb *iocb)
+{
+	return ktime_get_real_seconds() - inode_get_atime_sec(file_inode(iocb->ki_filp));
+}
+
+void bdio_file_accessed(const struct kiocb *iocb)
+{
+	file_accessed(iocb->ki_filp);
 }
