@@ -5,22 +5,33 @@
 //! the size was changed, and the file position moves by exactly that.
 
 use super::Case;
-use crate::buffer::BLOCK;
+use super::nowait::NOWAIT;
+use crate::aio::Engine;
+use crate::buffer::{BLOCK, Region};
 use crate::env::Env;
 use crate::fiemap::{self, Kind};
 use crate::fs::{Csum, Fs, Spec};
 use crate::model::{self, Model};
+use crate::race::open_direct_rw;
 use crate::read::{Request, Via};
+use crate::stats::Stats;
 use crate::subject::Subject;
 use anyhow::{Context, Result, anyhow, ensure};
 use rand::RngExt;
 use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Instant;
 
 const B: u64 = BLOCK as u64;
 
+/// Sizes of a file that grows at once, and how many bytes of it are asked for.
+const SMALL: u64 = 100;
+const LARGE: u64 = 1 << 20;
+const ASKED: usize = 2 * BLOCK;
+
 pub fn cases(_: &Env) -> Vec<Case> {
-    vec![
+    let mut cases = vec![
         Case::new("sizes", sizes),
         Case::new("position", position),
         Case::new("resized_inline", resized_inline),
@@ -29,7 +40,18 @@ pub fn cases(_: &Env) -> Vec<Case> {
         Case::new("beyond", beyond),
         Case::new("unwritten", unwritten),
         Case::new("growing", growing),
-    ]
+    ];
+    for (name, via) in [
+        ("pread", Via::Pread),
+        ("nowait", NOWAIT),
+        ("libaio", Via::Async(Engine::Libaio)),
+        ("io_uring", Via::Async(Engine::Uring)),
+        ("io_uring_async", Via::Async(Engine::UringAsync)),
+    ] {
+        let name = format!("grows-{name}");
+        cases.push(Case::new(name, move |env| grows(env, via)));
+    }
+    cases
 }
 
 fn make(env: &Env) -> Result<Fs> {
@@ -305,4 +327,87 @@ fn growing(env: &Env) -> Result<()> {
         }
         writer.join().map_err(|_| anyhow!("the writer panicked"))?
     })
+}
+
+/// Makes a file large at once, in one way or another, and small again, until told to stop.
+fn resize(direct: &File, file: &File, stop: &AtomicBool) -> Result<u64> {
+    let mut region = Region::new(LARGE as usize)?;
+    region.bytes_mut().fill(1);
+    let mut rounds = 0;
+    while !stop.load(SeqCst) {
+        file.set_len(SMALL)?;
+        if rounds % 4 < 2 {
+            // Pages that are dirty are waited for, which would hide what comes after that.
+            file.sync_data()?;
+        }
+        match rounds % 3 {
+            0 => file.set_len(LARGE)?,
+            1 => file.write_all_at(region.bytes(), 0)?,
+            _ => direct.write_all_at(region.bytes(), 0)?,
+        }
+        rounds += 1;
+    }
+    Ok(rounds)
+}
+
+/// A file that grows from less than a block to many blocks at once has either size, and none
+/// between, for a reader that asks for two blocks.
+fn grows(env: &Env, via: Via) -> Result<()> {
+    let fs = make(env)?;
+    let path = fs.path("grows");
+    let file = File::create_new(&path)?;
+    file.write_all_at(&[1; SMALL as usize], 0)?;
+    let direct = open_direct_rw(&path)?;
+    let reader = model::open_direct(&path)?;
+    let request = Request::pread(0, ASKED).via(via);
+    // Returns whether it could be read without waiting.
+    let read = |request: &Request| -> Result<Option<usize>> {
+        let outcome = request.perform(&reader)?;
+        let count = match outcome.result {
+            Err(e) if request.via == NOWAIT && e.raw_os_error() == Some(libc::EAGAIN) => {
+                return Ok(None);
+            }
+            result => result.with_context(|| request.to_string())?,
+        };
+        // Of what has come to it, btrfs by itself reads as much as is there through the page
+        // cache, where nobody keeps writers away.
+        let between = !env.module && count > SMALL as usize && count < ASKED;
+        let right = count == SMALL as usize || count == ASKED || between;
+        ensure!(right, "{request}: {count} bytes of {SMALL} or {LARGE}");
+        let begin = outcome.buffers.gathered(SMALL as usize);
+        ensure!(begin.iter().all(|&b| b == 1), "{request}: wrong bytes");
+        Ok(Some(count))
+    };
+    let before = Stats::look(env)?;
+    let stop = AtomicBool::new(false);
+    let begin = Instant::now();
+    let least = env.scaled(2000);
+    let (mut small, mut large, mut refused) = (0, 0, 0);
+    let rounds = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| resize(&direct, &file, &stop));
+        let mut result = Ok(());
+        while result.is_ok() && (begin.elapsed() < env.duration(3) || small + large < least) {
+            let count = read(&request).and_then(|count| match count {
+                Some(count) => Ok(count),
+                None => {
+                    refused += 1;
+                    read(&request.clone().via(Via::Pread)).map(Option::unwrap_or_default)
+                }
+            });
+            match count {
+                Ok(count) if count == SMALL as usize => small += 1,
+                Ok(_) => large += 1,
+                Err(error) => result = Err(error),
+            }
+        }
+        stop.store(true, SeqCst);
+        let rounds = writer
+            .join()
+            .map_err(|_| anyhow!("the writer panicked"))??;
+        result.map(|()| rounds)
+    })?;
+    let said = format!("{rounds} rounds, {small} small, {large} large, {refused} refused");
+    eprintln!("# {}: {said}", env.case);
+    ensure!(small > 0 && large > 0, "{said}");
+    Stats::all_served(before.as_ref()).map(drop)
 }
