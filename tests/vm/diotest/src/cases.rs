@@ -22,6 +22,7 @@ mod lifetime;
 mod matrix;
 mod mirror;
 mod mutated;
+mod neighbour;
 mod nowait;
 mod oracle;
 mod powercut;
@@ -107,6 +108,7 @@ pub const GROUPS: [Group; 33] = [
     group("landing", landing::cases),
     group("histories", histories::cases),
     group("unload", unload::cases),
+    group("neighbour", neighbour::cases),
     group("trace", trace::cases),
 ];
 

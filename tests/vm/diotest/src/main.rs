@@ -21,6 +21,7 @@ mod env;
 mod fiemap;
 mod flood;
 mod fs;
+mod gpt;
 mod inject;
 mod kinds;
 mod ktap;
