@@ -2,6 +2,7 @@
 
 //! The groups of cases, and how they are run.
 
+mod atime;
 mod chaos;
 mod cold;
 mod compressed;
@@ -109,6 +110,7 @@ pub const GROUPS: [Group; 33] = [
     group("histories", histories::cases),
     group("unload", unload::cases),
     group("neighbour", neighbour::cases),
+    group("atime", atime::cases),
     group("trace", trace::cases),
 ];
 
