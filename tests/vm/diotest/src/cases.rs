@@ -33,6 +33,7 @@ mod scribble;
 mod shortage;
 mod spread;
 mod subblock;
+mod suspended;
 mod trace;
 mod trouble;
 mod unload;
@@ -76,7 +77,7 @@ pub struct Group {
 }
 
 /// Every group, in the order they are run.
-pub const GROUPS: [Group; 33] = [
+pub const GROUPS: [Group; 34] = [
     group("oracle", oracle::cases),
     group("matrix", matrix::cases),
     group("eof", eof::cases),
@@ -111,6 +112,7 @@ pub const GROUPS: [Group; 33] = [
     group("unload", unload::cases),
     group("neighbour", neighbour::cases),
     group("atime", atime::cases),
+    group("suspended", suspended::cases),
     group("trace", trace::cases),
 ];
 

@@ -92,9 +92,9 @@ impl Mapped {
     }
 
     fn load(&self, table: &str) -> Result<()> {
-        dmsetup(["suspend", "--noflush", "--nolockfs", &self.name])?;
+        self.suspend()?;
         let loaded = dmsetup(["load", &self.name, "--table", table]);
-        dmsetup(["resume", &self.name])?;
+        self.resume()?;
         loaded.map(drop)
     }
 
@@ -112,6 +112,16 @@ impl Mapped {
         }
         table.push(self.linear(at, self.sectors - at));
         self.load(&table.join("\n"))
+    }
+
+    /// From now on, nothing gets through, and nothing fails.
+    pub fn suspend(&self) -> Result<()> {
+        dmsetup(["suspend", "--noflush", "--nolockfs", &self.name]).map(drop)
+    }
+
+    /// From now on, everything gets through again, and so does what has waited.
+    pub fn resume(&self) -> Result<()> {
+        dmsetup(["resume", &self.name]).map(drop)
     }
 
     /// From now on, reads take `milliseconds` longer.
@@ -144,14 +154,14 @@ impl Mapped {
     /// is not complete once the first one has stopped.
     pub fn cut(all: &[Self]) -> Result<()> {
         for device in all {
-            dmsetup(["suspend", "--noflush", "--nolockfs", &device.name])?;
+            device.suspend()?;
         }
         for device in all {
             let table = format!("0 {} error", device.sectors);
             dmsetup(["load", &device.name, "--table", &table])?;
         }
         for device in all {
-            dmsetup(["resume", &device.name])?;
+            device.resume()?;
         }
         Ok(())
     }

@@ -22,6 +22,7 @@ mod fiemap;
 mod flood;
 mod fs;
 mod gpt;
+mod hung;
 mod inject;
 mod kinds;
 mod ktap;
