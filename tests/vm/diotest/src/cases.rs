@@ -34,6 +34,7 @@ mod shortage;
 mod spread;
 mod subblock;
 mod suspended;
+mod swap;
 mod trace;
 mod trouble;
 mod unload;
@@ -77,7 +78,7 @@ pub struct Group {
 }
 
 /// Every group, in the order they are run.
-pub const GROUPS: [Group; 34] = [
+pub const GROUPS: [Group; 37] = [
     group("oracle", oracle::cases),
     group("matrix", matrix::cases),
     group("eof", eof::cases),
@@ -101,6 +102,7 @@ pub const GROUPS: [Group; 34] = [
     group("copies", copies::cases),
     group("trouble", trouble::cases),
     group("shortage", shortage::cases),
+    group("swap", swap::cases),
     group("mirror", mirror::cases),
     group("powercut", powercut::cases),
     group("spread", spread::cases),

@@ -26,6 +26,7 @@ mod hung;
 mod inject;
 mod kinds;
 mod ktap;
+mod limited;
 mod mirrors;
 mod model;
 mod module;
@@ -113,6 +114,7 @@ fn dispatch() -> Result<bool> {
         }
         // What cases of the tests kill.
         "flood" => flood::run(&env, &groups).map(|()| true),
+        "limited" => limited::run(&groups).map(|()| true),
         other => bail!("unknown command `{other}`\n{USAGE}"),
     }
 }
