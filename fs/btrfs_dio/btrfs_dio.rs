@@ -29,6 +29,7 @@
 //! | [`repair`]         | bad copies are written anew                                             |
 //! | [`delivery`]       | what we write to the caller: [`hole`], [`inline`], [`compressed`]       |
 //! | [`cache`]          | decompressed extents, for who reads them piece by piece                 |
+//! | [`unstable`]       | files whose readers write to their buffers: bounced for a while         |
 //! | [`stats`]          | what happened, for people; [`devices`]: to which device                 |
 //!
 //! # What is guaranteed
@@ -97,6 +98,7 @@ mod run;
 mod segment;
 mod stats;
 mod stripe;
+mod unstable;
 mod verify;
 mod window;
 

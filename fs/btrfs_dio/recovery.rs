@@ -52,6 +52,7 @@ use crate::{
                 tell_mismatch, //
             },
         },
+        clock,
         memalloc::Scope,
         patience::Patience,
         user_pages::UserPages, //
@@ -207,6 +208,8 @@ pub(crate) fn recover(
     let same = runs.repeat(&attempt.spots);
     if blocks.is_empty() && same && attempt.failed == Some(Outcome::Mismatch) {
         stats::count(Counter::BufferChanged);
+        let unstable = &resources.unstable;
+        unstable.note(inode.inode().id(), clock::milliseconds());
     }
     let delivered = if lost {
         // CAST: Widening.

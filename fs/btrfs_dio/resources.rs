@@ -22,6 +22,7 @@ use crate::{
         shrinker::Shrinker,
         workqueue::Queue, //
     },
+    unstable::Unstable,
 };
 use kernel::{
     prelude::*,
@@ -54,6 +55,8 @@ pub(crate) struct Resources {
     pub(crate) budgets: Budgets,
     /// Checksums that have been looked up.
     pub(crate) checksums: ChecksumCache,
+    /// The files that are read through private memory for a while.
+    pub(crate) unstable: Unstable,
     /// What has been decompressed, as long as the machine does not need the memory.
     cache: Shrinker<Cache>,
 }
@@ -74,6 +77,7 @@ impl Resources {
                 let kib = crate::module_parameters::checksum_cache_kib.value();
                 ChecksumCache::new(cache::bytes(kib))?
             },
+            unstable: Unstable::new(),
             cache: {
                 let kib = crate::module_parameters::decoded_cache_kib.value();
                 let limit = cache::limit(kib, memalloc::memory());

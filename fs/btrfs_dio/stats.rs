@@ -85,12 +85,14 @@ pub(crate) enum Counter {
     ByWorker,
     /// Reads that waited for bounce memory.
     BounceWaits,
+    /// Windows that were read into private memory, as the caller's was seen to change shortly before.
+    BouncedUnstable,
     /// Reads left to btrfs, for this reason.
     Declined(Reason),
 }
 
 /// All counters, in the order they are shown in; the position of each is its number.
-const COUNTERS: [(Counter, &str); 39] = [
+const COUNTERS: [(Counter, &str); 40] = [
     (Counter::Reads, "reads"),
     (Counter::Bytes, "bytes"),
     (Counter::Queued, "queued"),
@@ -120,6 +122,7 @@ const COUNTERS: [(Counter, &str); 39] = [
     (Counter::Unlocked, "unlocked"),
     (Counter::ByWorker, "by_worker"),
     (Counter::BounceWaits, "bounce_waits"),
+    (Counter::BouncedUnstable, "bounced_unstable"),
     (Counter::Declined(Reason::Unaligned), "declined_unaligned"),
     (Counter::Declined(Reason::Verity), "declined_verity"),
     (Counter::Declined(Reason::Encrypted), "declined_encrypted"),
@@ -133,7 +136,7 @@ const COUNTERS: [(Counter, &str); 39] = [
 ];
 
 /// The number of the first counter of reads left to btrfs.
-const FIRST_DECLINED: u32 = 29;
+const FIRST_DECLINED: u32 = 30;
 
 const _: () = assert!(COUNTERS.len() <= counters::COUNT as usize);
 
@@ -171,6 +174,7 @@ impl Counter {
             Self::Unlocked => 26,
             Self::ByWorker => 27,
             Self::BounceWaits => 28,
+            Self::BouncedUnstable => 29,
             // CAST: The position of the variant, declared in the order of the table.
             Self::Declined(reason) => FIRST_DECLINED + reason as u32,
         }

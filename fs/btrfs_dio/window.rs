@@ -46,6 +46,7 @@ use crate::{
             },
             inode::DioCount,
         },
+        clock,
         decode::MAX_EXTENT,
         owner::Owner,
         patience::Patience,
@@ -149,6 +150,10 @@ pub(crate) fn prepare<'a>(
     plan: &mut Plan,
     runs: &mut Runs,
 ) -> Result<Ready<'a>, Stop> {
+    let file = inode.inode().id();
+    if resources.unstable.holds(file, clock::milliseconds) {
+        bounce(range, attempt);
+    }
     match prepare_at_a_glance(resources, inode, range, attempt, plan, runs) {
         Ok(Some(ready)) => return Ok(ready),
         Err(Stop::Misfit) => attempt.placement = Placement::Private,
@@ -156,6 +161,18 @@ pub(crate) fn prepare<'a>(
         _ => {}
     }
     prepare_by_lock(resources, inode, range, attempt, plan, runs)
+}
+
+/// Has a window of a file be read into private memory, as the buffer of a read was seen to change.
+///
+/// Not if that read would have to wait for it: a window has not more than [`WINDOW`].
+#[cold]
+fn bounce(range: &Range, attempt: &mut Attempt) {
+    let fits = attempt.manner.patience == Patience::Wait || range.len <= WINDOW;
+    if fits && attempt.placement == Placement::Direct {
+        attempt.placement = Placement::Private;
+        stats::count(Counter::BouncedUnstable);
+    }
 }
 
 /// As [`prepare`], with the lock of the range.

@@ -23,6 +23,10 @@ use kernel::{
     types::NotThreadSafe, //
 };
 
+/// Tells inodes that are in memory at the same time apart. To be compared, never followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InodeId(pub(crate) usize);
+
 /// A reference to the inode of a regular file.
 ///
 /// # Invariants
@@ -69,6 +73,11 @@ impl<'a> Inode<'a> {
     pub(crate) fn fs(self) -> FsInfo<'a> {
         // SAFETY: By the type invariants the inode is held, and with it its root and filesystem.
         unsafe { FsInfo::from_raw((*(*self.inode.as_ptr()).root).fs_info) }
+    }
+
+    /// Returns what tells it from others for as long as it is in memory.
+    pub(crate) fn id(self) -> InodeId {
+        InodeId(self.inode.as_ptr().addr())
     }
 
     /// Returns its number, the one that people know the file by.

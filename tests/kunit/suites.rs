@@ -15,4 +15,5 @@ mod range;
 mod request;
 mod stats;
 mod stripe;
+mod unstable;
 mod verify;

@@ -36,6 +36,8 @@ mod range;
 mod segment;
 #[path = "../../../fs/btrfs_dio/stripe.rs"]
 mod stripe;
+#[path = "../../../fs/btrfs_dio/unstable.rs"]
+mod unstable;
 
 #[cfg(loom)]
 mod models;

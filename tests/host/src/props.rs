@@ -9,6 +9,7 @@ mod mirror;
 mod range;
 mod segment;
 mod stripe;
+mod unstable;
 mod vecs;
 
 use proptest::test_runner::{Config, FileFailurePersistence, RngSeed};

@@ -33,3 +33,9 @@ pub(crate) mod fs {
     #[derive(Clone, Copy)]
     pub(crate) struct FsId(pub(crate) usize);
 }
+
+pub(crate) mod inode {
+    /// What tells an inode from others, as long as it is in memory.
+    #[derive(Clone, Copy)]
+    pub(crate) struct InodeId(pub(crate) usize);
+}
