@@ -7,6 +7,7 @@
 use super::Case;
 use crate::aio::Engine;
 use crate::buffer::{BLOCK, POISON, Region};
+use crate::devices::{self, Devices};
 use crate::env::Env;
 use crate::fs::{Csum, Fs, Spec};
 use crate::mirrors::device_stats;
@@ -21,7 +22,7 @@ use rand::{RngExt, rngs::SmallRng};
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Size of the file, and most bytes of one read.
 const SIZE: usize = 2 << 20;
@@ -47,6 +48,7 @@ pub fn cases(_: &Env) -> Vec<Case> {
         let spec = packed::spec("single", Csum::Crc32c, "zstd");
         scribble(env, &spec, &[Via::Pread, Via::Async(Engine::Uring)])
     }));
+    cases.push(Case::new("bounced", bounced));
     cases.push(Case::new("same_range", same_range));
     cases.push(Case::new("unmapped", unmapped));
     cases
@@ -169,6 +171,136 @@ fn scribble(env: &Env, spec: &Spec, vias: &[Via]) -> Result<()> {
     }
     drop(direct);
     file.cross_check()
+}
+
+/// Reads that follow each other shortly.
+const MANY: u64 = 200;
+
+/// A file whose readers keep writing to their buffers: it is read once, through
+/// private memory, and not twice; for a while, and no other file is.
+fn bounced(env: &Env) -> Result<()> {
+    let mut fs = Fs::make(env, &Spec::new("single", Csum::Crc32c))?;
+    let mut rng = env.rng(0);
+    let mut files = Vec::new();
+    for name in ["file", "other"] {
+        let mut file = Model::create(fs.path(name))?;
+        file.write_random(&mut rng, 0, SIZE)?;
+        file.sync()?;
+        files.push(file);
+    }
+    fs.remount()?;
+    let [file, other] = &files[..] else {
+        bail!("two files");
+    };
+    let direct = model::open_direct(&file.path)?;
+    let quiet = model::open_direct(&other.path)?;
+    let mut memory = Region::new(LEN)?;
+    let target = Target {
+        base: memory.iovec(0..LEN).iov_base.cast(),
+        len: LEN,
+    };
+    let vias = [
+        Via::Pread,
+        Via::Async(Engine::Libaio),
+        Via::Async(Engine::Uring),
+    ];
+    let mut nr = 0;
+    let mut read = |file: &Model, direct: &File, memory: &mut Region| {
+        nr += 1;
+        read_long(direct, file, memory, vias[nr % vias.len()], &mut rng)
+    };
+    let (stop, target) = (&AtomicBool::new(false), &target);
+    std::thread::scope(|scope| {
+        scope.spawn(move || target.scribble(stop));
+        let result = (|| {
+            if !env.module {
+                return Ok(());
+            }
+            // Until the first one has been noticed.
+            moved_by("buffer_changed", MANY, || read(file, &direct, &mut memory))?;
+            let before = (Stats::read()?, Devices::read()?);
+            for _ in 0..MANY {
+                read(file, &direct, &mut memory)?;
+            }
+            let moved = Stats::all_served(Some(&before.0))?;
+            let devices = Devices::read()?.since(&before.1, &fs)?;
+            let bytes = devices::sum(&devices, "bytes");
+            eprintln!("# {}: {bytes} bytes for {MANY} reads; {moved}", env.case);
+            let (once, changed) = (MANY * LEN as u64, moved.get("buffer_changed"));
+            ensure!(
+                bytes < once + once / 4 && changed < MANY / 8,
+                "{MANY} reads of {once} bytes in all read {bytes} from the device: {moved}"
+            );
+            let most = moved.get("bounced_unstable") > MANY / 2;
+            ensure!(most, "not through private memory: {moved}");
+            // Another file is read in place, between two reads of this one that are not.
+            let mut quiet_memory = Region::new(LEN)?;
+            moved_by("bounced_unstable", MANY, || {
+                read(file, &direct, &mut memory)?;
+                let before = Stats::read()?;
+                read(other, &quiet, &mut quiet_memory)?;
+                let moved = Stats::all_at_once(Some(&before))?;
+                let in_place = moved.get("bounced_unstable") == 0;
+                ensure!(in_place, "so was another file: {moved}");
+                Ok(())
+            })?;
+            Ok(())
+        })();
+        stop.store(true, Relaxed);
+        result
+    })?;
+    if !env.module {
+        return Ok(());
+    }
+    // In the end, one read in place finds that nobody writes to the buffer any more.
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        let before = Stats::read()?;
+        read(file, &direct, &mut memory)?;
+        let moved = Stats::all_at_once(Some(&before))?;
+        if moved.get("bounced_unstable") == 0 {
+            break;
+        }
+        ensure!(Instant::now() < deadline, "for ever: {moved}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let found = device_stats(&fs)?;
+    ensure!(found.is_empty(), "disks were blamed: {found:?}");
+    Ok(())
+}
+
+/// Does something up to so many times, until it moves a counter.
+fn moved_by(counter: &str, most: u64, mut f: impl FnMut() -> Result<()>) -> Result<()> {
+    let before = Stats::read()?;
+    for _ in 0..most {
+        f()?;
+        if Stats::read()?.get(counter) != before.get(counter) {
+            return Ok(());
+        }
+    }
+    bail!("{most} times, and {counter} has not moved")
+}
+
+/// Reads as much as fits into the memory, at a random block.
+fn read_long(
+    direct: &File,
+    file: &Model,
+    memory: &mut Region,
+    via: Via,
+    rng: &mut SmallRng,
+) -> Result<()> {
+    let offset = rng.random_range(0..=(SIZE - LEN) / BLOCK) * BLOCK;
+    let at = format!("offset={offset} via={via:?}");
+    let iov = [memory.iovec(0..LEN)];
+    let count = match via {
+        Via::Async(engine) => aio::read(engine, direct, &iov, offset as u64),
+        _ => sys::pread(direct.as_raw_fd(), &iov[0], offset as i64),
+    };
+    let count = count.with_context(|| at.clone())?;
+    ensure!(count == LEN, "{at}: {count}");
+    let verdict = right(memory.part(0..LEN), &file.data[offset..offset + LEN]);
+    ensure!(verdict.is_ok(), "{at}: {verdict:?}");
+    Ok(())
 }
 
 fn is_eio(error: &anyhow::Error) -> bool {
