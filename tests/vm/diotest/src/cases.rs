@@ -12,6 +12,7 @@ mod declines;
 mod dirty;
 mod engines;
 mod eof;
+mod fair;
 mod faults;
 mod fio;
 mod glance;
@@ -78,7 +79,7 @@ pub struct Group {
 }
 
 /// Every group, in the order they are run.
-pub const GROUPS: [Group; 37] = [
+pub const GROUPS: [Group; 38] = [
     group("oracle", oracle::cases),
     group("matrix", matrix::cases),
     group("eof", eof::cases),
@@ -103,6 +104,7 @@ pub const GROUPS: [Group; 37] = [
     group("trouble", trouble::cases),
     group("shortage", shortage::cases),
     group("swap", swap::cases),
+    group("fair", fair::cases),
     group("mirror", mirror::cases),
     group("powercut", powercut::cases),
     group("spread", spread::cases),

@@ -13,7 +13,9 @@ mod aio;
 mod blocks;
 mod buffer;
 mod cases;
+mod cgroup;
 mod chunks;
+mod deep;
 mod demo;
 mod device;
 mod devices;
@@ -115,6 +117,8 @@ fn dispatch() -> Result<bool> {
         // What cases of the tests kill.
         "flood" => flood::run(&env, &groups).map(|()| true),
         "limited" => limited::run(&groups).map(|()| true),
+        // What cases of the tests put into a cgroup.
+        "deep" => deep::run(&groups).map(|()| true),
         other => bail!("unknown command `{other}`\n{USAGE}"),
     }
 }

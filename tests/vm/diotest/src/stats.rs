@@ -91,6 +91,11 @@ impl Stats {
         Self(pairs.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect())
     }
 
+    /// Whether there is a counter of that name.
+    pub fn knows(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
     /// One counter; a counter that does not exist never moved.
     pub fn get(&self, name: &str) -> u64 {
         self.0.get(name).copied().unwrap_or(0)

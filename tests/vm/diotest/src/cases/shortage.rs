@@ -8,6 +8,7 @@ use super::Case;
 use super::trouble::files;
 use crate::aio::Engine;
 use crate::buffer::BLOCK;
+use crate::cgroup::Cgroup;
 use crate::device;
 use crate::devices::Devices;
 use crate::env::{Env, skip};
@@ -412,7 +413,10 @@ fn cgroup(env: &Env) -> Result<()> {
     let mut fs = Fs::make(env, &Spec::new("raid1", Csum::Crc32c))?;
     let files = files(env, &fs)?;
     fs.remount()?;
-    let group = Group::make()?;
+    let group = Cgroup::new("diotest")?;
+    let stay = group.enter()?;
+    // From now on the group is charged for buffers of some MiB, and little else.
+    group.limit_memory("24M")?;
     let before = Stats::look(env)?;
     let mut rng = env.rng(8);
     for _ in 0..env.scaled(READS / 2) {
@@ -422,34 +426,9 @@ fn cgroup(env: &Env) -> Result<()> {
         let served = verdict(&request, request.perform(&direct), file)?;
         ensure!(served, "{request}: refused");
     }
-    group.end()?;
+    group.limit_memory("max")?;
+    drop(stay);
     let moved = Stats::all_at_once(before.as_ref())?;
     eprintln!("# {}: {moved}", env.case);
     Ok(())
-}
-
-/// A cgroup that this process is in until this ends.
-struct Group(std::path::PathBuf);
-
-impl Group {
-    const ROOT: &str = "/sys/fs/cgroup";
-
-    fn make() -> Result<Self> {
-        let root = Path::new(Self::ROOT);
-        if !root.join("cgroup.procs").exists() {
-            crate::fs::run("mount", ["-t", "cgroup2", "none", Self::ROOT])?;
-        }
-        put(&root.join("cgroup.subtree_control"), "+memory")?;
-        let group = Self(root.join("diotest"));
-        std::fs::create_dir_all(&group.0)?;
-        put(&group.0.join("cgroup.procs"), "0")?;
-        // What is charged to it from now on: buffers of some MiB, and little else.
-        put(&group.0.join("memory.max"), "24M")?;
-        Ok(group)
-    }
-
-    fn end(self) -> Result<()> {
-        put(&self.0.join("memory.max"), "max")?;
-        put(&Path::new(Self::ROOT).join("cgroup.procs"), "0")
-    }
 }

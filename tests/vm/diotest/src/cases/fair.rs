@@ -1,0 +1,919 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Readers and their neighbours: one reader may hardly read, and wants far more bounce memory than
+//! there is. Its neighbours do not wait for it, and nobody holds a lock meanwhile. Work is charged to
+//! the process and the cgroup that asked for it, also when a worker does it.
+
+use super::Case;
+use crate::aio::{self, Engine};
+use crate::buffer::{BLOCK, POISON, Region};
+use crate::cgroup::Cgroup;
+use crate::deep::{Deep, Seen};
+use crate::device;
+use crate::devices::Devices;
+use crate::env::Env;
+use crate::fiemap::{self, Kind};
+use crate::fs::{self, Csum, Fs, Spec};
+use crate::mirrors::{Placed, as_reader_of};
+use crate::model::{self, Model};
+use crate::module::{self, Parameter, Policy};
+use crate::packed;
+use crate::pagecache;
+use crate::read::{Request, Via};
+use crate::stats::Stats;
+use crate::subject::Subject;
+use crate::sys;
+use crate::tracing::Events;
+use anyhow::{Context, Result, bail, ensure};
+use io_uring::{IoUring, opcode, types};
+use rand::rngs::SmallRng;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::os::unix::thread::JoinHandleExt;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+const B: u64 = BLOCK as u64;
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+/// Length of each read of a [`Crowd`], in bytes.
+const LEN: usize = 256 << 10;
+/// Bytes a second that a crowd may read, for its memory to be held for long.
+const SLOW: u64 = 256 * KIB;
+/// Bytes that a compressed extent holds.
+const EXTENT: usize = 128 << 10;
+/// Size of a file that a crowd reads, and of a read that needs several times the bounce memory that
+/// one attempt may have. In bytes.
+const SIZE: usize = 8 << 20;
+/// The ways in which neighbours read.
+const WAYS: [Via; 3] = [
+    Via::Pread,
+    Via::Async(Engine::Libaio),
+    Via::Async(Engine::Uring),
+];
+/// How crowds read.
+const ENGINES: [Engine; 2] = [Engine::Libaio, Engine::Uring];
+
+pub fn cases(_: &Env) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for engine in ENGINES {
+        let name = format!("neighbours-{}", engine.name());
+        cases.push(Case::new(name, move |env| neighbours(env, engine)));
+    }
+    for engine in ENGINES {
+        let name = format!("submission-{}", engine.name());
+        cases.push(Case::new(name, move |env| submission(env, engine)));
+    }
+    cases.push(Case::new("write", write));
+    cases.push(Case::new("truncate", truncate));
+    cases.push(Case::new("signal", |env| interrupted(env, Poke::Signal)));
+    cases.push(Case::new("task_work", |env| {
+        interrupted(env, Poke::TaskWork)
+    }));
+    cases.push(Case::new("killed", killed));
+    cases.push(Case::new("loop", on_loop));
+    cases.push(Case::new("memory", memory));
+    for scene in [Scene::Rest, Scene::Reread] {
+        cases.push(Case::new(format!("charged-{}", scene.name()), move |env| {
+            charged(env, scene)
+        }));
+        cases.push(Case::new(
+            format!("priority-{}", scene.name()),
+            move |env| priority(env, scene),
+        ));
+    }
+    cases
+}
+
+/// Bytes that can be compressed, but hardly: much has to be read of them, and little decoded.
+fn dense(rng: &mut SmallRng, len: usize) -> Vec<u8> {
+    let mut bytes = model::random(rng, len);
+    for piece in bytes.chunks_mut(16 << 10) {
+        let zeros = piece.len() / 16;
+        piece[..zeros].fill(0);
+    }
+    bytes
+}
+
+/// A file of these bytes, in compressed extents only.
+fn compressed(fs: &Fs, name: &str, bytes: &[u8]) -> Result<Model> {
+    let mut file = Model::create(fs.path(name))?;
+    file.write(0, bytes)?;
+    file.sync()?;
+    let extents = fiemap::extents(&file.file()?)?;
+    let kinds = fiemap::kinds(&extents, 0, file.size().next_multiple_of(B));
+    ensure!(kinds == [Kind::Compressed], "{name}: {kinds:?}");
+    Ok(file)
+}
+
+/// Reads files once, for all metadata to be in memory. Nothing of the files is cached then.
+fn warm(env: &Env, files: &[&Model]) -> Result<()> {
+    for file in files {
+        sys::drop_pages(&file.file()?)?;
+        let subject = Subject::open(env, file)?;
+        for at in (0..file.size()).step_by(MIB as usize) {
+            subject.read(&Request::pread(at, MIB as usize))?;
+        }
+        sys::drop_pages(&file.file()?)?;
+    }
+    Ok(())
+}
+
+/// A file system that compresses, with a dense file whose metadata is in memory.
+fn one(env: &Env) -> Result<(Fs, Model)> {
+    let mut fs = Fs::make(env, &packed::spec("single", Csum::Crc32c, "zstd"))?;
+    // With a block at its end that no crowd reads.
+    let bytes = dense(&mut env.rng(0), SIZE + BLOCK);
+    let mut file = compressed(&fs, "file", &bytes[..SIZE])?;
+    file.write(SIZE as u64, &bytes[SIZE..])?;
+    file.sync()?;
+    fs.remount()?;
+    warm(env, &[&file])?;
+    Ok((fs, file))
+}
+
+/// How much bounce memory there is, while this exists.
+struct Limit {
+    /// In bytes. Without a module, what it would be.
+    bytes: u64,
+    _parameter: Option<Parameter>,
+}
+
+impl Limit {
+    /// Sets the limit of each file system, if it can be set.
+    fn set(env: &Env) -> Result<Self> {
+        let parameter = Path::new("/sys/module").join(module::NAME);
+        let parameter = parameter.join("parameters/bounce_kib");
+        if !env.module || !parameter.exists() {
+            return Ok(Self {
+                bytes: 64 * MIB,
+                _parameter: None,
+            });
+        }
+        Ok(Self {
+            bytes: 4 * MIB,
+            _parameter: Some(Parameter::set(env, "bounce_kib", "4096")?),
+        })
+    }
+
+    /// How many reads of a crowd want far more.
+    fn crowd(&self) -> usize {
+        (self.bytes + 28 * MIB) as usize / LEN
+    }
+}
+
+/// A process in a cgroup that may read so many bytes a second, and that wants far more bounce memory
+/// than there is.
+struct Crowd {
+    // In this order: nobody removes a cgroup before its processes have ended.
+    deep: Option<Deep>,
+    group: Cgroup,
+}
+
+impl Crowd {
+    /// Makes one that has not begun.
+    fn new(
+        devices: &[PathBuf],
+        file: &Model,
+        engine: Engine,
+        limit: &Limit,
+        rate: u64,
+    ) -> Result<Self> {
+        let deep = Deep::start(Via::Async(engine), file, limit.crowd(), LEN)?;
+        let mut crowd = Self {
+            deep: Some(deep),
+            group: Cgroup::new("fair")?,
+        };
+        crowd.group.limit_reads(devices, rate)?;
+        let pid = crowd.deep()?.pid();
+        crowd.group.add(pid)?;
+        Ok(crowd)
+    }
+
+    fn deep(&mut self) -> Result<&mut Deep> {
+        self.deep.as_mut().context("it has ended")
+    }
+
+    /// Lets it begin, and waits until there is not enough memory for it.
+    fn begin(&mut self, env: &Env, limit: &Limit) -> Result<()> {
+        let before = Stats::look(env)?;
+        self.deep()?.go()?;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let Some(before) = before else {
+            std::thread::sleep(Duration::from_millis(300));
+            return Ok(());
+        };
+        loop {
+            let now = Stats::read()?;
+            let short = match now.knows("bounce_waits") {
+                true => now.since(&before).get("bounce_waits") > 0,
+                // The next read may want a window's worth, of 2 MiB.
+                false => now.get("private_bytes") > limit.bytes - 2 * MIB,
+            };
+            if short {
+                return Ok(());
+            }
+            ensure!(!self.deep()?.is_over()?, "never short of memory: {now}");
+            ensure!(Instant::now() < deadline, "not short of memory: {now}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Begins, with a limit that keeps the memory in use for long.
+    fn start(env: &Env, fs: &Fs, file: &Model, engine: Engine, limit: &Limit) -> Result<Self> {
+        let mut crowd = Self::new(&fs.devices, file, engine, limit, SLOW)?;
+        crowd.begin(env, limit)?;
+        Ok(crowd)
+    }
+
+    fn seen(&mut self) -> Result<Seen> {
+        Ok(self.deep()?.seen())
+    }
+
+    /// Lets it read all it wants, and waits for the end of that.
+    fn end(mut self) -> Result<Seen> {
+        self.group.lift_reads()?;
+        self.deep.take().context("it has ended")?.end()
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        // Its reads would take that long, killed or not.
+        if let Err(error) = self.group.lift_reads() {
+            eprintln!("# {error:#}");
+        }
+    }
+}
+
+/// Checks that some reads were served, that some had to wait for bounce memory, as far as that is
+/// known, and that none was declined.
+fn served(before: Option<&Stats>) -> Result<Stats> {
+    let moved = Stats::all_at_once(before)?;
+    if before.is_some_and(|before| before.knows("bounce_waits")) {
+        ensure!(moved.get("bounce_waits") > 0, "nobody waited: {moved}");
+    }
+    Ok(moved)
+}
+
+/// Checks that none was declined so far.
+fn none_declined(before: Option<&Stats>, what: &str) -> Result<()> {
+    if let Some(before) = before {
+        let moved = Stats::read()?.since(before);
+        let declined = moved.get("declined");
+        ensure!(declined == 0, "{what}: {moved}");
+    }
+    Ok(())
+}
+
+// ---- neighbours ---------------------------------------------------------------
+
+/// How long reads took.
+#[derive(Default)]
+struct Times(Vec<Duration>);
+
+impl Times {
+    /// The read that so many in a hundred of the others were quicker than.
+    fn at(&mut self, percent: usize) -> Duration {
+        self.0.sort_unstable();
+        let nr = self.0.len() * percent / 100;
+        self.0.get(nr).copied().unwrap_or_default()
+    }
+}
+
+/// A file that is read beside a crowd, and how long that took alone and beside it.
+struct Neighbour<'a> {
+    name: &'a str,
+    file: &'a Model,
+    via: Via,
+    alone: Times,
+    beside: Times,
+}
+
+impl Neighbour<'_> {
+    /// Reads one block of each extent, until one takes very long.
+    fn read(&self) -> Result<Vec<Duration>> {
+        let mut region = Region::new(BLOCK)?;
+        let direct = model::open_direct(&self.file.path)?;
+        let mut times = Vec::new();
+        for at in (BLOCK..self.file.data.len()).step_by(EXTENT) {
+            region.bytes_mut().fill(POISON);
+            let iov = [region.iovec(0..BLOCK)];
+            let begin = Instant::now();
+            let count = match self.via {
+                Via::Async(engine) => aio::read(engine, &direct, &iov, at as u64),
+                _ => sys::pread(direct.as_raw_fd(), &iov[0], at as i64),
+            };
+            let time = begin.elapsed();
+            times.push(time);
+            let count = count.with_context(|| format!("{}: offset={at}", self.name))?;
+            let right = count == BLOCK && region.bytes() == &self.file.data[at..at + BLOCK];
+            ensure!(right, "{}: offset={at}: wrong bytes", self.name);
+            if time > Duration::from_secs(2) {
+                break;
+            }
+        }
+        Ok(times)
+    }
+
+    /// Checks that the neighbour took no longer than twice what it takes alone, plus what the
+    /// emulator may take.
+    fn judge(&mut self) -> Result<()> {
+        for (percent, floor) in [(50, 10), (90, 100)] {
+            let (alone, beside) = (self.alone.at(percent), self.beside.at(percent));
+            ensure!(
+                beside <= 2 * alone + Duration::from_millis(floor),
+                "{}, {:?}: percentile {percent} is {beside:?} beside a throttled reader, {alone:?} alone",
+                self.name,
+                self.via
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Small reads of another file system, and of another file of the same one, beside a crowd.
+fn neighbours(env: &Env, engine: Engine) -> Result<()> {
+    if !env.module {
+        return neighbours_of(env, engine);
+    }
+    // Else the second read of an extent would need no memory.
+    module::with(env, "decoded_cache_kib=0", || neighbours_of(env, engine))
+}
+
+fn neighbours_of(env: &Env, engine: Engine) -> Result<()> {
+    let limit = Limit::set(env)?;
+    let (fs, crowded) = one(env)?;
+    let env_b = beside(env)?;
+    let fs_b = Fs::make(&env_b, &packed::spec("single", Csum::Crc32c, "zstd"))?;
+    let mut rng = env.rng(1);
+    let small = |fs: &Fs, rng: &mut SmallRng| {
+        let file = compressed(fs, "small", &model::compressible(rng, 24 * EXTENT))?;
+        fs.sync()?;
+        warm(env, &[&file]).map(|()| file)
+    };
+    let (here, there) = (small(&fs, &mut rng)?, small(&fs_b, &mut rng)?);
+    let mut all = Vec::new();
+    for via in WAYS {
+        for (name, file) in [
+            ("another file of the same file system", &here),
+            ("another file system", &there),
+        ] {
+            all.push(Neighbour {
+                name,
+                file,
+                via,
+                alone: Times::default(),
+                beside: Times::default(),
+            });
+        }
+    }
+    let before = Stats::look(env)?;
+    for neighbour in &mut all {
+        neighbour.alone.0.extend(neighbour.read()?);
+    }
+    let mut crowd = Crowd::start(env, &fs, &crowded, engine, &limit)?;
+    for neighbour in &mut all {
+        neighbour.beside.0.extend(neighbour.read()?);
+        // One that took very long is enough.
+        none_declined(before.as_ref(), neighbour.name)?;
+        neighbour.judge()?;
+    }
+    ensure!(!crowd.deep()?.is_over()?, "the crowd has read all");
+    crowd.end()?;
+    for neighbour in &mut all {
+        neighbour.alone.0.extend(neighbour.read()?);
+        neighbour.judge()?;
+        let (alone, beside) = (neighbour.alone.at(50), neighbour.beside.at(50));
+        eprintln!(
+            "# {}: {}, {:?}: {alone:?} alone, {beside:?} beside",
+            env.case, neighbour.name, neighbour.via
+        );
+    }
+    served(before.as_ref()).map(drop)
+}
+
+/// What a second file system is made with, mounted elsewhere.
+fn beside(env: &Env) -> Result<Env> {
+    env.take(2)?;
+    let mut other = env.clone();
+    other.disks.remove(0);
+    other.mnt.as_mut_os_string().push(".beside");
+    std::fs::create_dir_all(&other.mnt)?;
+    Ok(other)
+}
+
+// ---- waiting ------------------------------------------------------------------
+
+/// How long reads are kept waiting where it matters how long: longer than anything should give up.
+const LONG: Duration = Duration::from_secs(6);
+
+/// A call that submits a read does not wait for memory, and no read is given up for want of it.
+fn submission(env: &Env, engine: Engine) -> Result<()> {
+    let limit = Limit::set(env)?;
+    let (fs, file) = one(env)?;
+    let before = Stats::look(env)?;
+    let mut crowd = Crowd::start(env, &fs, &file, engine, &limit)?;
+    let begin = Instant::now();
+    while begin.elapsed() < LONG && !crowd.deep()?.is_over()? {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let ended = crowd.seen()?.ended;
+    let submitted = crowd.seen()?.submitted;
+    none_declined(before.as_ref(), "a read gave up its wait for memory")?;
+    let seen = crowd.end()?;
+    served(before.as_ref())?;
+    let longest = seen.submitted.context("never told")?;
+    eprintln!(
+        "# {}: longest call {longest:?}; {ended} ended within {LONG:?}",
+        env.case
+    );
+    if env.module {
+        let all = submitted.is_some();
+        ensure!(all, "not all reads were submitted within {LONG:?}");
+        let most = Duration::from_millis(500);
+        ensure!(longest < most, "a call took {longest:?}");
+    }
+    let pages = pagecache::pages(&model::open_direct(&file.path)?)?;
+    ensure!(pages == 0 || !env.module, "{pages} pages are cached");
+    Ok(())
+}
+
+/// A write to a file beside a crowd that reads it; how long that took.
+fn write_beside(
+    env: &Env,
+    fs: &Fs,
+    file: &mut Model,
+    limit: &Limit,
+    plain: bool,
+) -> Result<Duration> {
+    let mut crowd = Crowd::new(&fs.devices, file, Engine::Libaio, limit, SLOW)?;
+    match plain {
+        // It needs no bounce memory.
+        true => {
+            crowd.deep()?.go()?;
+            while crowd.seen()?.submitted.is_none() {
+                ensure!(!crowd.deep()?.is_over()?, "read all at once");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        false => crowd.begin(env, limit)?,
+    }
+    let opened = file.file()?;
+    let last = file.size() - B;
+    let bytes = vec![7; BLOCK];
+    let begin = Instant::now();
+    opened.write_all_at(&bytes, last)?;
+    // It grows: nobody has to wait for reads.
+    opened.set_len(file.size() + B)?;
+    let time = begin.elapsed();
+    file.data[last as usize..].copy_from_slice(&bytes);
+    file.data.resize(last as usize + 2 * BLOCK, 0);
+    crowd.end()?;
+    Ok(time)
+}
+
+/// Writers of a file do not wait for readers of it that wait for memory.
+fn write(env: &Env) -> Result<()> {
+    let limit = Limit::set(env)?;
+    let (fs, mut file) = one(env)?;
+    let mut plain = Model::create(fs.path("plain"))?;
+    for at in 0..SIZE as u64 / MIB {
+        plain.write_direct(&mut env.rng(1 + at), at * MIB, MIB as usize)?;
+    }
+    plain.write_direct(&mut env.rng(1), SIZE as u64, BLOCK)?;
+    plain.sync()?;
+    warm(env, &[&plain])?;
+    let alone = write_beside(env, &fs, &mut plain, &limit, true)?;
+    let before = Stats::look(env)?;
+    let time = write_beside(env, &fs, &mut file, &limit, false)?;
+    eprintln!("# {}: {time:?}, {alone:?} of plain data", env.case);
+    if env.module {
+        ensure!(
+            time <= 2 * alone + Duration::from_secs(1),
+            "a write took {time:?} beside throttled reads of the same file; {alone:?} if that is plain"
+        );
+    }
+    served(before.as_ref())?;
+    file.sync()?;
+    file.cross_check()
+}
+
+/// One who cuts a file waits for reads in flight, but not for those that wait for memory.
+fn truncate(env: &Env) -> Result<()> {
+    let limit = Limit::set(env)?;
+    let (fs, mut file) = one(env)?;
+    let before = Stats::look(env)?;
+    let mut crowd = Crowd::new(&fs.devices, &file, Engine::Libaio, &limit, 8 * MIB)?;
+    crowd.begin(env, &limit)?;
+    let opened = file.file()?;
+    let size = file.size() - B;
+    let begin = Instant::now();
+    let cut = std::thread::spawn(move || opened.set_len(size));
+    while !cut.is_finished() && !crowd.deep()?.is_over()? {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let ended = crowd.seen()?.ended;
+    let time = begin.elapsed();
+    crowd.end()?;
+    match cut.join() {
+        Ok(result) => result?,
+        Err(_) => bail!("panicked"),
+    }
+    file.data.truncate(size as usize);
+    let all = limit.crowd();
+    eprintln!("# {}: {time:?}, {ended} of {all} reads", env.case);
+    if env.module {
+        ensure!(
+            ended < all / 2,
+            "a truncation ended after {ended} of {all} reads ({time:?})"
+        );
+    }
+    served(before.as_ref())?;
+    file.cross_check()
+}
+
+/// What is done to a task that waits for memory.
+#[derive(Clone, Copy)]
+enum Poke {
+    /// A signal that it handles.
+    Signal,
+    /// Work that a ring of its own has for it.
+    TaskWork,
+}
+
+extern "C" fn ignore(_: i32) {}
+
+/// Handles SIGUSR1, by doing nothing.
+fn handle_signals() -> Result<()> {
+    // SAFETY: Plain data, for which zeros are valid.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = ignore as *const () as usize;
+    // SAFETY: A handler that does nothing.
+    let set = unsafe { libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()) };
+    sys::check(set as isize)?;
+    Ok(())
+}
+
+/// A thread that reads the first MiB of a file, and may be poked meanwhile.
+fn waiter(file: &Model, poke: Poke) -> Result<JoinHandle<Result<()>>> {
+    let direct = model::open_direct(&file.path)?;
+    let wanted = file.data[..MIB as usize].to_vec();
+    Ok(std::thread::spawn(move || {
+        let memory = Region::new(wanted.len())?;
+        let mut ring = IoUring::new(16)?;
+        if let Poke::TaskWork = poke {
+            for nr in 1..=8 {
+                let time = types::Timespec::new().nsec(nr * 100_000_000);
+                let entry = opcode::Timeout::new(&time).build();
+                // SAFETY: The kernel has read the time when the submission returns.
+                unsafe { ring.submission().push(&entry) }?;
+                ring.submit()?;
+            }
+        }
+        let count = sys::pread(direct.as_raw_fd(), &memory.iovec(0..wanted.len()), 0)?;
+        let right = count == wanted.len() && memory.bytes() == wanted;
+        ensure!(right, "{count} bytes, or wrong ones");
+        Ok(())
+    }))
+}
+
+/// What a task is told that waits for memory, other than to die, does not end its wait.
+fn interrupted(env: &Env, poke: Poke) -> Result<()> {
+    let limit = Limit::set(env)?;
+    let (fs, file) = one(env)?;
+    handle_signals()?;
+    let before = Stats::look(env)?;
+    let crowd = Crowd::start(env, &fs, &file, Engine::Libaio, &limit)?;
+    let waiter = waiter(&file, poke)?;
+    for _ in 0..20 {
+        std::thread::sleep(Duration::from_millis(50));
+        if let Poke::Signal = poke {
+            // SAFETY: The thread has not been joined.
+            let sent = unsafe { libc::pthread_kill(waiter.as_pthread_t(), libc::SIGUSR1) };
+            ensure!(sent == 0 || waiter.is_finished(), "pthread_kill: {sent}");
+        }
+    }
+    let told = none_declined(before.as_ref(), "a wait for memory was interrupted");
+    let waited = !waiter.is_finished();
+    crowd.end()?;
+    match waiter.join() {
+        Ok(result) => result?,
+        Err(_) => bail!("panicked"),
+    }
+    told?;
+    ensure!(waited || !env.module, "the reader did not wait for memory");
+    served(before.as_ref())?;
+    let pages = pagecache::pages(&model::open_direct(&file.path)?)?;
+    ensure!(pages == 0 || !env.module, "{pages} pages are cached");
+    Ok(())
+}
+
+/// A process that waits for memory, and is killed, ends.
+fn killed(env: &Env) -> Result<()> {
+    let limit = Limit::set(env)?;
+    let (fs, file) = one(env)?;
+    let before = Stats::look(env)?;
+    let crowd = Crowd::start(env, &fs, &file, Engine::Libaio, &limit)?;
+    let mut victim = Deep::start(Via::Pread, &file, 1, MIB as usize)?;
+    victim.go()?;
+    std::thread::sleep(Duration::from_secs(1));
+    let waited = !victim.is_over()?;
+    let ended = victim.kill(Duration::from_secs(20))?;
+    let told = none_declined(before.as_ref(), "the read of a killed process was declined");
+    crowd.end()?;
+    ensure!(waited || !env.module, "the reader did not wait for memory");
+    ensure!(ended, "a killed process waits for memory");
+    told?;
+    served(before.as_ref()).map(drop)
+}
+
+// ---- loop ---------------------------------------------------------------------
+
+/// A loop device. Detached on drop.
+struct Loop(PathBuf);
+
+impl Loop {
+    fn new(file: &Path) -> Result<Self> {
+        let name = fs::run("losetup", ["--find", "--show", fs::path(file)])?;
+        Ok(Self(name.trim_end().into()))
+    }
+
+    /// From now on it reads and writes its file past the page cache.
+    fn direct(&self) -> Result<()> {
+        fs::run("losetup", ["--direct-io=on", fs::path(&self.0)])?;
+        let name = self.0.file_name().context("a device with a name")?;
+        let dio = Path::new("/sys/block").join(name).join("loop/dio");
+        let on = std::fs::read_to_string(dio)?;
+        ensure!(on == "1\n", "no direct I/O: {on}");
+        Ok(())
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        if let Err(error) = fs::run("losetup", ["--detach", fs::path(&self.0)]) {
+            eprintln!("# {error:#}");
+        }
+    }
+}
+
+/// Compressed data of a file system whose device is a file with compressed data: reads of the one
+/// cannot keep those of the other from their memory.
+fn on_loop(env: &Env) -> Result<()> {
+    let limit = Limit::set(env)?;
+    let below = Fs::make(env, &packed::spec("single", Csum::Crc32c, "zstd"))?;
+    let image = below.path("image");
+    File::create_new(&image)?.set_len(256 * MIB)?;
+    let device = Loop::new(&image)?;
+    let mut env_above = beside(env)?;
+    env_above.disks = vec![device.0.clone()];
+    let mut above = Fs::make(&env_above, &packed::spec("single", Csum::Crc32c, "lzo"))?;
+    // Of one half lzo makes nothing. Of the rest it leaves digits as they are, and zstd does not.
+    let mut bytes = model::random(&mut env.rng(1), SIZE);
+    for (nr, piece) in bytes.chunks_mut(BLOCK).enumerate() {
+        match nr % 4 {
+            0 => piece.fill(0),
+            _ => piece
+                .iter_mut()
+                .for_each(|b| *b = b"0123456789abcdef"[usize::from(*b & 15)]),
+        }
+    }
+    let file = compressed(&above, "file", &bytes)?;
+    above.remount()?;
+    above.sync()?;
+    below.sync()?;
+    let extents = fiemap::extents(&File::open(&image)?)?;
+    let kinds = fiemap::kinds(&extents, 0, 256 * MIB);
+    ensure!(kinds.contains(&Kind::Compressed), "the image has {kinds:?}");
+    device.direct()?;
+    warm(env, &[&file])?;
+    sys::drop_caches()?;
+    let before = Stats::look(env)?;
+    let mut crowd = Crowd::new(&below.devices, &file, Engine::Libaio, &limit, SLOW)?;
+    crowd.begin(env, &limit)?;
+    let begin = Instant::now();
+    while env.module && begin.elapsed() < LONG {
+        none_declined(
+            before.as_ref(),
+            "one file system kept the memory of the other",
+        )?;
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    crowd.end()?;
+    served(before.as_ref()).map(drop)
+}
+
+// ---- accounts -----------------------------------------------------------------
+
+/// Bounce memory is charged to the cgroup whose reads it is for.
+fn memory(env: &Env) -> Result<()> {
+    let limit = Limit::set(env)?;
+    let (fs, file) = one(env)?;
+    let before = Stats::look(env)?;
+    let mut crowd = Crowd::new(&fs.devices, &file, Engine::Libaio, &limit, 4 * MIB)?;
+    let base = crowd.group.memory()?;
+    crowd.begin(env, &limit)?;
+    // What is in flight now and then has waited before.
+    while crowd.seen()?.ended < 24 && !crowd.deep()?.is_over()? {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut gauge = 0;
+    if env.module {
+        gauge = Stats::read()?.get("private_bytes");
+    }
+    let rise = crowd.group.memory()?.saturating_sub(base);
+    ensure!(!crowd.deep()?.is_over()?, "the crowd has read all");
+    crowd.end()?;
+    served(before.as_ref())?;
+    eprintln!(
+        "# {}: charged with {} KiB, {} KiB in flight",
+        env.case,
+        rise / KIB,
+        gauge / KIB
+    );
+    ensure!(
+        (gauge / 2..=2 * gauge + 16 * MIB).contains(&rise) || !env.module,
+        "charged with {rise} bytes, with {gauge} bytes of bounce memory in flight"
+    );
+    Ok(())
+}
+
+/// A read of which a worker does a part.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scene {
+    /// A compressed read that needs more bounce memory than one attempt may have.
+    Rest,
+    /// A read of a bad copy: it is read again, and then the other copy is.
+    Reread,
+}
+
+impl Scene {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Rest => "rest",
+            Self::Reread => "reread",
+        }
+    }
+
+    /// Makes the file.
+    fn make(self, env: &Env) -> Result<(Fs, Model, Option<Placed>)> {
+        if self == Self::Rest {
+            let (fs, mut file) = one(env)?;
+            file.truncate(SIZE as u64)?;
+            file.sync()?;
+            return Ok((fs, file, None));
+        }
+        let fs = Fs::make(env, &Spec::new("raid1", Csum::Crc32c))?;
+        let mut file = Model::create(fs.path("file"))?;
+        file.write_direct(&mut env.rng(0), 0, MIB as usize)?;
+        let placed = Placed::find(&fs, &file)?;
+        Ok((fs, file, Some(placed)))
+    }
+
+    /// Makes it ready to be read: its metadata is in memory, and its first copy is bad, if it has two.
+    fn prepare(self, fs: &Fs, file: &Model, placed: Option<&Placed>) -> Result<()> {
+        // By the second copy.
+        let direct = model::open_direct(&file.path)?;
+        let wanted = file.data.as_slice();
+        as_reader_of(2, 1, || {
+            let memory = Region::new(wanted.len())?;
+            let count = sys::pread(direct.as_raw_fd(), &memory.iovec(0..wanted.len()), 0)?;
+            ensure!(count == wanted.len() && memory.bytes() == wanted);
+            Ok(())
+        })?;
+        sys::drop_pages(&file.file()?)?;
+        for copies in placed.map_or(&[][..], |placed| &placed.blocks) {
+            device::write_block(fs, &copies[0], &[0xbb; BLOCK])?;
+        }
+        Ok(())
+    }
+
+    /// Reads the file in a process of `group`. `ready` is called before it begins.
+    fn read(
+        self,
+        group: &Cgroup,
+        file: &Model,
+        via: Via,
+        ready: impl FnOnce(u32) -> Result<()>,
+    ) -> Result<Seen> {
+        let mut deep = Deep::start(via, file, 1, file.data.len())?;
+        group.add(deep.pid())?;
+        ready(deep.pid())?;
+        deep.go()?;
+        deep.end()
+    }
+
+    /// Checks that it was read as it was meant to be.
+    fn check(self, before: Option<&Stats>) -> Result<()> {
+        let Some(before) = before else { return Ok(()) };
+        let moved = Stats::read()?.since(before);
+        let good = match self {
+            Self::Rest => moved.trouble() == 0,
+            Self::Reread => moved.get("recovered") == MIB / B,
+        };
+        ensure!(good && moved.get("declined") == 0, "{moved}");
+        Ok(())
+    }
+}
+
+/// Whether two amounts are the same, but for some in a hundred.
+fn alike(a: u64, b: u64) -> bool {
+    a.abs_diff(b) <= a.max(b) / 16
+}
+
+/// Bytes that devices read are in the account of the process and of its cgroup, whoever issued them.
+fn charged(env: &Env, scene: Scene) -> Result<()> {
+    let _policy = Policy::fs(env)?;
+    let (fs, file, placed) = scene.make(env)?;
+    let group = Cgroup::new("fair")?;
+    for via in WAYS {
+        scene.prepare(&fs, &file, placed.as_ref())?;
+        let before = (Stats::look(env)?, Devices::look(env)?);
+        let charged = group.bytes_read(&fs.devices)?;
+        let seen = scene.read(&group, &file, via, |_| Ok(()))?;
+        scene.check(before.0.as_ref())?;
+        let charged = group.bytes_read(&fs.devices)? - charged;
+        let counted = seen.read_bytes.context("never told")?;
+        let mut all = charged;
+        if env.module {
+            let devices = Devices::read()?.since(&before.1, &fs)?;
+            all = crate::devices::sum(&devices, "bytes");
+        }
+        eprintln!(
+            "# {}: {via:?}: {all} read, {charged} charged, {counted} counted",
+            env.case
+        );
+        ensure!(
+            all > 0 && alike(charged, all),
+            "{via:?}: {all} bytes were read, the cgroup is charged with {charged}"
+        );
+        ensure!(
+            alike(counted, all),
+            "{via:?}: {all} bytes were read, the process has {counted} in its account"
+        );
+    }
+    Ok(())
+}
+
+/// Bytes of `device` that requests for data read, of this class of priority and in all.
+fn by_class(trace: &str, device: &Path, class: &str) -> Result<(u64, u64)> {
+    use std::os::linux::fs::MetadataExt;
+    let number = std::fs::metadata(device)?.st_rdev();
+    let number = format!("{},{}", libc::major(number), libc::minor(number));
+    let (mut those, mut all) = (0, 0);
+    for line in trace.lines() {
+        let Some((_, event)) = line.split_once(" block_rq_issue: ") else {
+            continue;
+        };
+        let mut words = event.split_whitespace();
+        let (Some(dev), Some(kind), Some(bytes)) = (words.next(), words.next(), words.next())
+        else {
+            continue;
+        };
+        if dev != number || !kind.starts_with('R') || kind.contains('M') {
+            continue;
+        }
+        let bytes: u64 = bytes.parse().with_context(|| line.to_owned())?;
+        all += bytes;
+        let priority = words.find(|word| word.matches(',').count() == 2);
+        let priority = priority.with_context(|| format!("no priority: {line}"))?;
+        if priority.starts_with(class) {
+            those += bytes;
+        }
+    }
+    Ok((those, all))
+}
+
+/// Requests have the I/O priority of the process that reads, whoever issued them.
+fn priority(env: &Env, scene: Scene) -> Result<()> {
+    const WHO_PROCESS: i32 = 1;
+    let _policy = Policy::fs(env)?;
+    let (fs, file, placed) = scene.make(env)?;
+    let group = Cgroup::new("fair")?;
+    for (class, value) in [("idle,", 3 << 13), ("rt,", 1 << 13 | 4)] {
+        for via in WAYS {
+            scene.prepare(&fs, &file, placed.as_ref())?;
+            let before = Stats::look(env)?;
+            let events = Events::of("block/block_rq_issue")?;
+            scene.read(&group, &file, via, |pid| {
+                // SAFETY: No pointers.
+                let set = unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, pid, value) };
+                sys::check(set as isize).context("ioprio_set")?;
+                Ok(())
+            })?;
+            let trace = events.end()?;
+            scene.check(before.as_ref())?;
+            for device in &fs.devices {
+                let (those, all) = by_class(&trace, device, class)?;
+                ensure!(
+                    those == all && all > 0,
+                    "{via:?}: of {all} bytes {those} were read with priority {class}"
+                );
+            }
+        }
+    }
+    Ok(())
+}
