@@ -54,7 +54,7 @@ const WAYS: [Via; 3] = [
 ];
 /// How many turns neighbours take: nobody meets every hiccup of the machine.
 const ROUNDS: usize = 4;
-/// How crowds read.
+/// How crowds read, the first of them if one is enough.
 const ENGINES: [Engine; 2] = [Engine::Libaio, Engine::Uring];
 
 pub fn cases(_: &Env) -> Vec<Case> {
@@ -152,78 +152,90 @@ impl Limit {
     }
 }
 
-/// A process in a cgroup that may read so many bytes a second, and that wants far more bounce memory
-/// than there is.
+/// Processes in a cgroup that may read so many bytes a second, each of which wants far more bounce
+/// memory than there is.
 struct Crowd {
     // In this order: nobody removes a cgroup before its processes have ended.
-    deep: Option<Deep>,
+    deeps: Vec<Deep>,
     group: Cgroup,
 }
 
 impl Crowd {
-    /// Makes one that has not begun.
+    /// Makes one that has not begun: a process for each engine.
     fn new(
         devices: &[PathBuf],
         file: &Model,
-        engine: Engine,
+        engines: &[Engine],
         limit: &Limit,
         rate: u64,
     ) -> Result<Self> {
-        let deep = Deep::start(Via::Async(engine), file, limit.crowd(), LEN)?;
         let mut crowd = Self {
-            deep: Some(deep),
-            group: Cgroup::new(&format!("fair-{}", engine.name()))?,
+            deeps: Vec::new(),
+            group: Cgroup::new("fair")?,
         };
         crowd.group.limit_reads(devices, rate)?;
-        let pid = crowd.deep()?.pid();
-        crowd.group.add(pid)?;
+        for engine in engines {
+            let deep = Deep::start(Via::Async(*engine), file, limit.crowd(), LEN)?;
+            crowd.group.add(deep.pid())?;
+            crowd.deeps.push(deep);
+        }
         Ok(crowd)
     }
 
-    fn deep(&mut self) -> Result<&mut Deep> {
-        self.deep.as_mut().context("it has ended")
-    }
-
-    /// Lets it begin, and waits until there is not enough memory for it.
+    /// Lets one process after the other begin, each until there is not enough memory for it.
     fn begin(&mut self, env: &Env, limit: &Limit) -> Result<()> {
-        let before = Stats::look(env)?;
-        self.deep()?.go()?;
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let Some(before) = before else {
-            std::thread::sleep(Duration::from_millis(300));
-            return Ok(());
-        };
-        loop {
-            let now = Stats::read()?;
-            let short = match now.knows("bounce_waits") {
-                true => now.since(&before).get("bounce_waits") > 0,
-                // The next read may want a window's worth, of 2 MiB.
-                false => now.get("private_bytes") > limit.bytes - 2 * MIB,
+        for deep in &mut self.deeps {
+            let before = Stats::look(env)?;
+            deep.go()?;
+            let deadline = Instant::now() + Duration::from_secs(60);
+            let Some(before) = before else {
+                std::thread::sleep(Duration::from_millis(300));
+                continue;
             };
-            if short {
-                return Ok(());
+            loop {
+                let now = Stats::read()?;
+                let short = match now.knows("bounce_waits") {
+                    true => now.since(&before).get("bounce_waits") > 0,
+                    // The next read may want a window's worth, of 2 MiB.
+                    false => now.get("private_bytes") > limit.bytes - 2 * MIB,
+                };
+                if short {
+                    break;
+                }
+                ensure!(!deep.is_over()?, "never short of memory: {now}");
+                ensure!(Instant::now() < deadline, "not short of memory: {now}");
+                std::thread::sleep(Duration::from_millis(5));
             }
-            ensure!(!self.deep()?.is_over()?, "never short of memory: {now}");
-            ensure!(Instant::now() < deadline, "not short of memory: {now}");
-            std::thread::sleep(Duration::from_millis(5));
         }
+        Ok(())
     }
 
     /// Begins, with a limit that keeps the memory in use for long.
-    fn start(env: &Env, fs: &Fs, file: &Model, engine: Engine, limit: &Limit) -> Result<Self> {
-        let mut crowd = Self::new(&fs.devices, file, engine, limit, SLOW)?;
+    fn start(env: &Env, fs: &Fs, file: &Model, engines: &[Engine], limit: &Limit) -> Result<Self> {
+        let mut crowd = Self::new(&fs.devices, file, engines, limit, SLOW)?;
         crowd.begin(env, limit)?;
         Ok(crowd)
     }
 
-    fn seen(&mut self) -> Result<Seen> {
-        Ok(self.deep()?.seen())
+    /// What each process has told so far.
+    fn seen(&self) -> Vec<Seen> {
+        self.deeps.iter().map(Deep::seen).collect()
     }
 
-    /// Lets it read all it wants, and waits for the end of that.
-    fn end(mut self) -> Result<Seen> {
+    /// Whether one of them has read all it wants.
+    fn is_over(&mut self) -> Result<bool> {
+        for deep in &mut self.deeps {
+            if deep.is_over()? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Lets them read all they want, and waits for the end of that.
+    fn end(mut self) -> Result<Vec<Seen>> {
         self.group.lift_reads()?;
-        self.deep.take().context("it has ended")?.end()
+        self.deeps.drain(..).map(Deep::end).collect()
     }
 }
 
@@ -360,10 +372,7 @@ fn neighbours_of(env: &Env) -> Result<()> {
     }
     let before = Stats::look(env)?;
     alone(&mut all)?;
-    let mut crowds = Vec::new();
-    for engine in ENGINES {
-        crowds.push(Crowd::start(env, &fs, &crowded, engine, &limit)?);
-    }
+    let mut crowd = Crowd::start(env, &fs, &crowded, &ENGINES, &limit)?;
     for round in 0..ROUNDS {
         for neighbour in &mut all {
             neighbour.beside.0.extend(neighbour.read(round)?);
@@ -371,10 +380,8 @@ fn neighbours_of(env: &Env) -> Result<()> {
             none_declined(before.as_ref(), neighbour.name)?;
         }
     }
-    for mut crowd in crowds {
-        ensure!(!crowd.deep()?.is_over()?, "a crowd has read all");
-        crowd.end()?;
-    }
+    ensure!(!crowd.is_over()? || !env.module, "the crowd has read all");
+    crowd.end()?;
     alone(&mut all)?;
     for neighbour in &mut all {
         neighbour.judge()?;
@@ -417,22 +424,19 @@ fn submission(env: &Env) -> Result<()> {
     let limit = Limit::set(env)?;
     let (fs, file) = one(env)?;
     let before = Stats::look(env)?;
-    let mut crowds = Vec::new();
-    for engine in ENGINES {
-        crowds.push((engine, Crowd::start(env, &fs, &file, engine, &limit)?));
-    }
+    let mut crowd = Crowd::start(env, &fs, &file, &ENGINES, &limit)?;
     if env.module {
         std::thread::sleep(LONG);
     }
     let told = none_declined(before.as_ref(), "a read gave up its wait for memory");
+    ensure!(!crowd.is_over()? || !env.module, "the crowd has read all");
+    let seen = crowd.seen();
     let mut late = Vec::new();
-    for (engine, mut crowd) in crowds {
-        let (submitted, over) = (crowd.seen()?.submitted, crowd.deep()?.is_over()?);
-        let longest = crowd.end()?.submitted.context("never told")?;
+    for ((engine, then), end) in ENGINES.iter().zip(&seen).zip(crowd.end()?) {
+        let longest = end.submitted.context("never told")?;
         let name = engine.name();
         eprintln!("# {}: {name}: longest call {longest:?}", env.case);
-        ensure!(!over || !env.module, "{name}: the crowd has read all");
-        if submitted.is_none() || longest >= Duration::from_millis(500) {
+        if then.submitted.is_none() || longest >= Duration::from_millis(500) {
             late.push(format!("{name}: a call took {longest:?}"));
         }
     }
@@ -452,13 +456,13 @@ fn write_beside(
     limit: &Limit,
     plain: bool,
 ) -> Result<Duration> {
-    let mut crowd = Crowd::new(&fs.devices, file, Engine::Libaio, limit, SLOW)?;
+    let mut crowd = Crowd::new(&fs.devices, file, &ENGINES[..1], limit, SLOW)?;
     match plain {
         // It needs no bounce memory.
         true => {
-            crowd.deep()?.go()?;
-            while crowd.seen()?.submitted.is_none() {
-                ensure!(!crowd.deep()?.is_over()?, "read all at once");
+            crowd.deeps[0].go()?;
+            while crowd.seen()[0].submitted.is_none() {
+                ensure!(!crowd.is_over()?, "read all at once");
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
@@ -519,7 +523,7 @@ fn truncate(env: &Env) -> Result<()> {
     let limit = Limit::set(env)?;
     let (fs, mut file) = one(env)?;
     let before = Stats::look(env)?;
-    let mut crowd = Crowd::new(&fs.devices, &file, Engine::Libaio, &limit, 8 * MIB)?;
+    let mut crowd = Crowd::new(&fs.devices, &file, &ENGINES[..1], &limit, 8 * MIB)?;
     let read = crowd.group.bytes_read(&fs.devices)?;
     crowd.begin(env, &limit)?;
     let other = bystander(&file)?;
@@ -527,7 +531,7 @@ fn truncate(env: &Env) -> Result<()> {
     let size = file.size() - B;
     let begin = Instant::now();
     let cut = std::thread::spawn(move || opened.set_len(size));
-    while !cut.is_finished() && !crowd.deep()?.is_over()? {
+    while !cut.is_finished() && !crowd.is_over()? {
         std::thread::sleep(Duration::from_millis(5));
     }
     let time = begin.elapsed();
@@ -607,7 +611,7 @@ fn interrupted(env: &Env) -> Result<()> {
     let (fs, file) = one(env)?;
     handle_signals()?;
     let before = Stats::look(env)?;
-    let crowd = Crowd::start(env, &fs, &file, Engine::Libaio, &limit)?;
+    let crowd = Crowd::start(env, &fs, &file, &ENGINES[..1], &limit)?;
     let (mut faults, mut waiters) = (Vec::new(), Vec::new());
     let mut judge = |what: &str, waited: bool| -> Result<()> {
         let declined = Stats::look(env)?.map_or(0, |s| s.get("declined"));
@@ -720,7 +724,7 @@ fn on_loop(env: &Env) -> Result<()> {
     sys::drop_caches()?;
     warm(&file)?;
     let before = Stats::look(env)?;
-    let mut crowd = Crowd::new(&below.devices, &file, Engine::Libaio, &limit, SLOW)?;
+    let mut crowd = Crowd::new(&below.devices, &file, &ENGINES[..1], &limit, SLOW)?;
     crowd.begin(env, &limit)?;
     let begin = Instant::now();
     while env.module && begin.elapsed() < LONG {
@@ -741,11 +745,11 @@ fn memory(env: &Env) -> Result<()> {
     let limit = Limit::set(env)?;
     let (fs, file) = one(env)?;
     let before = Stats::look(env)?;
-    let mut crowd = Crowd::new(&fs.devices, &file, Engine::Libaio, &limit, 4 * MIB)?;
+    let mut crowd = Crowd::new(&fs.devices, &file, &ENGINES[..1], &limit, 4 * MIB)?;
     let base = crowd.group.memory()?;
     crowd.begin(env, &limit)?;
     // What is in flight now and then has waited before.
-    while crowd.seen()?.ended < 48 && !crowd.deep()?.is_over()? {
+    while crowd.seen()[0].ended < 48 && !crowd.is_over()? {
         std::thread::sleep(Duration::from_millis(5));
     }
     let mut gauge = 0;
@@ -753,7 +757,7 @@ fn memory(env: &Env) -> Result<()> {
         gauge = Stats::read()?.get("private_bytes");
     }
     let rise = crowd.group.memory()?.saturating_sub(base);
-    ensure!(!crowd.deep()?.is_over()?, "the crowd has read all");
+    ensure!(!crowd.is_over()? || !env.module, "the crowd has read all");
     crowd.end()?;
     served(before.as_ref())?;
     eprintln!(
