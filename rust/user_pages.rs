@@ -329,7 +329,11 @@ impl<'r> UserPages<'r> {
                 // SAFETY: By the type invariants the pages of the vector carry a pin of ours each, and
                 // nobody uses them through us any more: `Vecs` borrow from `self`.
                 unsafe {
-                    kbindings::unpin_user_page_range_dirty_lock(vec.bv_page, pages(vec), self.clean)
+                    if self.clean {
+                        bindings::bdio_unpin_dirty(vec.bv_page, pages(vec));
+                    } else {
+                        kbindings::unpin_user_page_range_dirty_lock(vec.bv_page, pages(vec), false);
+                    }
                 }
             }
         }
@@ -366,7 +370,8 @@ impl<'r> UserPages<'r> {
     /// any more.
     ///
     /// A page that is dirty now, when all has been written to it, and is cleaned later, is cleaned
-    /// with all that has been written to it.
+    /// with all that has been written to it. Pages of a file on a filesystem are never known to be dirty:
+    /// their folio is, if any block of it is.
     pub(crate) fn may_drop_anywhere(&mut self) -> bool {
         let many = self.many.as_ref();
         if many.is_some_and(|many| many.capacity() > ANYWHERE) {

@@ -200,6 +200,7 @@ bool bdio_is_vmalloc(const void *addr);
 phys_addr_t bdio_kv_to_phys(const void *addr);
 size_t bdio_memory(void);
 bool bdio_pages_are_dirty(struct page *page, size_t nr);
+void bdio_unpin_dirty(struct page *page, size_t nr);
 
 /* per_cpu.c */
 void __percpu *bdio_per_cpu_alloc(size_t size, size_t align);

@@ -2,6 +2,7 @@
 
 #include <linux/highmem.h>
 #include <linux/mm.h>
+#include <linux/pagemap.h>
 #include <linux/sched/mm.h>
 #include <linux/vmalloc.h>
 #include "helpers.h"
@@ -50,6 +51,17 @@ phys_addr_t bdio_kv_to_phys(const void *addr)
 	return page_to_phys(bdio_kv_to_page(addr)) + offset_in_page(addr);
 }
 
+/*
+ * Whether all pages of a folio are known to be dirty. Filesystems have a dirty
+ * bit for each block of a folio, of which only they know: a dirty folio may have
+ * clean blocks. The memory of a task, shared memory and huge pages have none.
+ */
+static bool bdio_folio_is_all_dirty(const struct folio *folio)
+{
+	return folio_test_dirty(folio) &&
+	       (folio_test_swapbacked(folio) || folio_test_hugetlb(folio));
+}
+
 /* Of pages that follow each other. */
 bool bdio_pages_are_dirty(struct page *page, size_t nr)
 {
@@ -57,11 +69,37 @@ bool bdio_pages_are_dirty(struct page *page, size_t nr)
 		struct folio *folio = page_folio(page);
 		size_t rest = folio_nr_pages(folio) - folio_page_idx(folio, page);
 
-		if (!folio_test_dirty(folio))
+		if (!bdio_folio_is_all_dirty(folio))
 			return false;
 		if (nr <= rest)
 			return true;
 		nr -= rest;
+		page += rest;
+	}
+}
+
+/*
+ * Mark pages that follow each other dirty, and unpin them. Unlike
+ * unpin_user_page_range_dirty_lock(), which leaves a folio alone if any block of
+ * it is dirty, this tells the filesystem, which marks all blocks of the folio.
+ */
+void bdio_unpin_dirty(struct page *page, size_t nr)
+{
+	for (;;) {
+		struct folio *folio = page_folio(page);
+		size_t rest = folio_nr_pages(folio) - folio_page_idx(folio, page);
+
+		if (rest > nr)
+			rest = nr;
+		if (!bdio_folio_is_all_dirty(folio)) {
+			folio_lock(folio);
+			folio_mark_dirty(folio);
+			folio_unlock(folio);
+		}
+		unpin_user_folio(folio, rest);
+		nr -= rest;
+		if (!nr)
+			return;
 		page += rest;
 	}
 }
