@@ -48,6 +48,8 @@ pub(crate) enum Stop {
     Stale,
     /// A device cannot write to the caller's memory: to be tried again with private memory.
     Misfit,
+    /// There is no room for all runs: to be tried again with more.
+    NoRoom,
     /// No device that is there has some of it: to be rebuilt, if it can be.
     Absent,
 }

@@ -76,6 +76,36 @@ impl<T> Few<T> {
         more.push(value, gfp)
     }
 
+    /// Adds an element, if there is room for it. Does not sleep.
+    ///
+    /// If no room was made, then room for `few` elements is made once, when a second one is added.
+    #[inline]
+    pub(crate) fn push_within(&mut self, value: T, few: usize) -> Result<(), AllocError> {
+        if self.one.is_none() && self.more.is_none() {
+            self.one = Some(value);
+            return Ok(());
+        }
+        self.push_more_within(value, few)
+    }
+
+    /// As [`Self::push_within`], if it is not the first one.
+    #[inline(never)]
+    fn push_more_within(&mut self, value: T, few: usize) -> Result<(), AllocError> {
+        let more = match &mut self.more {
+            Some(more) => more,
+            none => none.insert(KVVec::with_capacity(few.max(2), GFP_NOWAIT)?),
+        };
+        let taken = more.len().saturating_add(usize::from(self.one.is_some()));
+        if taken >= more.capacity() {
+            return Err(AllocError);
+        }
+        // There is room: nothing is allocated.
+        if let Some(first) = self.one.take() {
+            more.push(first, GFP_NOWAIT)?;
+        }
+        more.push(value, GFP_NOWAIT)
+    }
+
     /// Returns all elements.
     pub(crate) fn as_slice(&self) -> &[T] {
         match &self.more {

@@ -82,9 +82,10 @@ const VERIFIED_AT_ONCE: usize = 16 << 10;
 const DONE_AT_ONCE: usize = 256 << 10;
 /// Most fetches of such a window.
 const FEW: usize = 8;
-/// Most runs that these can take: each has two ends more than there are ends of stripes in between, and
-/// twice as many if they are divided among copies.
-const FEW_RUNS: usize = 2 * (2 * FEW + DONE_AT_ONCE / STRIPE_LEN as usize);
+/// Most runs that these can take, wherever their chunks begin: each has two ends more than there are ends
+/// of stripes, and of chunks, which are no shorter, in between; and twice as many if they are divided
+/// among copies.
+const FEW_RUNS: usize = 2 * (2 * FEW + 2 * (DONE_AT_ONCE / STRIPE_LEN as usize));
 
 // What is not longer than a page is not of `vmalloc()`; lists double when they grow. Of extents and of
 // checksums there are no more than of fetches and of blocks that are verified.

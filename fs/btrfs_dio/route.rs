@@ -44,8 +44,7 @@ use crate::{
     },
     stripe::{
         self,
-        Place,
-        STRIPE_LEN, //
+        Place, //
     },
     window::Attempt, //
 };
@@ -54,8 +53,8 @@ use crate::{
 const RECENT: usize = 32;
 
 /// Finds the runs of what a window fetches, with a hold on the devices. They are the right ones if
-/// the extents are current afterwards. Does not sleep: `runs`, which is empty, is to have room for
-/// them.
+/// the extents are current afterwards. Does not sleep: `NoRoom` if `runs`, which is empty, has not room
+/// for them.
 pub(crate) fn find(
     fetches: &Fetches,
     watch: &Watch,
@@ -182,9 +181,8 @@ impl<'h> Finder<'h, '_> {
         address: u64,
         memory: Memory,
     ) -> Result<usize, Stop> {
-        let stripe = STRIPE_LEN.saturating_sub(address % STRIPE_LEN);
         // CAST: At most the length of a stripe.
-        let len = place.len.min(stripe) as usize;
+        let len = place.len.min(stripe::rest(&map.shape(), address)) as usize;
         // What was read from one copy only.
         let again = self.again(map, place).filter(|(n, _)| {
             // It may have gone meanwhile.

@@ -26,12 +26,16 @@ use crate::{
             device::OpenDevice, //
         },
     },
-    stripe::STRIPE_LEN,
+    stripe, //
 };
 use kernel::{
     alloc::Flags,
     prelude::*, //
 };
+
+/// How many runs, and spans, a list takes for which no room was made: enough for a window that is
+/// looked at without locking it, wherever its chunk begins.
+const FEW: usize = 4;
 
 /// A stretch of memory that is read of a device. In bytes.
 #[derive(Clone, Copy)]
@@ -179,17 +183,16 @@ impl Runs {
         runs.any(|run| spots.from(run.id, run.physical).is_none())
     }
 
-    /// Empties the list, and makes room for what a window fetches.
-    pub(crate) fn reset(&mut self, fetches: &Fetches, gfp: Flags) -> Result<(), Stop> {
+    /// Empties the list, and makes room for what a window fetches, if each fetch is cut `cuts` times
+    /// more often than is usual.
+    ///
+    /// That is 0, unless there was no room: chunks may begin and end anywhere.
+    pub(crate) fn reset(&mut self, fetches: &Fetches, cuts: u64, gfp: Flags) -> Result<(), Stop> {
         let spans = fetches.list().iter().fold(0u64, |sum, fetch| {
             // CAST: Widening.
-            let last = fetch
-                .logical
-                .saturating_add(fetch.len as u64)
-                .saturating_sub(1);
-            let stripes = (last / STRIPE_LEN).saturating_sub(fetch.logical / STRIPE_LEN);
+            let usual = stripe::usual_places(fetch.logical, fetch.len as u64);
+            let most = usual.saturating_add(cuts);
             // A long one may be cut once more for each share.
-            let most = stripes.saturating_add(1);
             let most = match mirror::share(fetch.len, u32::MAX) {
                 Some(_) => most.saturating_mul(2),
                 None => most,
@@ -238,7 +241,8 @@ impl Runs {
         (self.runs.as_mut_slice(), Spans(self.spans.as_slice()))
     }
 
-    /// Adds memory to run number `nr`, for what follows it on the device.
+    /// Adds memory to run number `nr`, for what follows it on the device. `NoRoom` if the list is full.
+    /// Does not sleep.
     pub(crate) fn extend(&mut self, nr: usize, memory: Memory, len: usize) -> Result<(), Stop> {
         let new = self.spans.as_slice().len();
         let run = self.runs.as_mut_slice().get_mut(nr);
@@ -254,12 +258,12 @@ impl Runs {
         last.next = Some(new);
         run.last = new;
         let next = None;
-        self.spans.push(Span { memory, len, next }, GFP_NOWAIT)?;
-        Ok(())
+        let pushed = self.spans.push_within(Span { memory, len, next }, FEW);
+        pushed.map_err(|_| Stop::NoRoom)
     }
 
     /// Adds a run of one span, of what is at a logical address, and of the copy of this number, counted
-    /// from 1. `Absent` if the device is not there.
+    /// from 1. `Absent` if the device is not there, `NoRoom` if the list is full. Does not sleep.
     pub(crate) fn push(
         &mut self,
         stripe: &Stripe<'_>,
@@ -271,15 +275,16 @@ impl Runs {
         let account = stripe.device.account().ok_or(Stop::Absent)?;
         let device = stripe.device.open().ok_or(Stop::Absent)?;
         let span = self.spans.as_slice().len();
-        self.spans.push(
+        let pushed = self.spans.push_within(
             Span {
                 memory,
                 len,
                 next: None,
             },
-            GFP_NOWAIT,
-        )?;
-        self.runs.push(
+            FEW,
+        );
+        pushed.map_err(|_| Stop::NoRoom)?;
+        let pushed = self.runs.push_within(
             Run {
                 device,
                 charge: account.charge(len, why),
@@ -291,9 +296,9 @@ impl Runs {
                 first: span,
                 last: span,
             },
-            GFP_NOWAIT,
-        )?;
-        Ok(())
+            FEW,
+        );
+        pushed.map_err(|_| Stop::NoRoom)
     }
 }
 

@@ -78,6 +78,33 @@ pub(crate) fn begins(shape: &Shape, logical: u64) -> bool {
     logical.wrapping_sub(shape.start) % STRIPE_LEN == 0
 }
 
+/// Returns how many bytes there are from a logical address of a chunk to the next one of which
+/// [`begins`] says so.
+pub(crate) fn rest(shape: &Shape, logical: u64) -> u64 {
+    STRIPE_LEN.saturating_sub(logical.wrapping_sub(shape.start) % STRIPE_LEN)
+}
+
+/// Returns whether a chunk has the stripes of its data side by side, so that no read of one device is
+/// longer than [`STRIPE_LEN`].
+///
+/// Rule: `BTRFS_BLOCK_GROUP_STRIPE_MASK`, fs/btrfs/volumes.h.
+pub(crate) fn is_striped(shape: &Shape) -> bool {
+    match shape.profile {
+        Profile::Raid0 | Profile::Raid10 | Profile::Raid5 | Profile::Raid6 => true,
+        Profile::Single | Profile::Dup | Profile::Raid1 | Profile::Unknown => false,
+    }
+}
+
+/// Returns into how many places `len` bytes from `logical` on can fall, if their chunk begins at a
+/// multiple of [`STRIPE_LEN`]. They are in at most one more if it begins elsewhere, and in one more for
+/// each end of a chunk between them.
+pub(crate) fn usual_places(logical: u64, len: u64) -> u64 {
+    let last = logical.saturating_add(len).saturating_sub(1);
+    (last / STRIPE_LEN)
+        .saturating_sub(logical / STRIPE_LEN)
+        .saturating_add(1)
+}
+
 /// How a copy is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {

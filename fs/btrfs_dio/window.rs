@@ -361,11 +361,21 @@ fn learn<'a>(
     if !plan.reads_devices() {
         return Ok(None);
     }
-    runs.reset(&plan.fetches, patience.gfp())?;
-    // After the checksums: with a hold on the devices no metadata may be read.
-    let hold = DeviceHold::take(inode.inode().fs(), patience).map_err(Stop::from_mapping)?;
-    route::find(&plan.fetches, &Watch::new(), &hold, attempt, runs)?;
-    Ok(Some(hold))
+    let mut cuts = 0u64;
+    loop {
+        // Before the hold, and the read side of RCU, where there is no waiting for memory.
+        runs.reset(&plan.fetches, cuts, patience.gfp())?;
+        // After the checksums: with a hold on the devices no metadata may be read.
+        let hold = DeviceHold::take(inode.inode().fs(), patience).map_err(Stop::from_mapping)?;
+        match route::find(&plan.fetches, &Watch::new(), &hold, attempt, runs) {
+            // Ends: a run has at least one block.
+            Err(Stop::NoRoom) => cuts = cuts.saturating_mul(2).saturating_add(1),
+            found => {
+                found?;
+                return Ok(Some(hold));
+            }
+        }
+    }
 }
 
 /// Takes a hold on devices for a window of which nothing is read from them, so that it can be launched

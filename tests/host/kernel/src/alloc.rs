@@ -33,6 +33,10 @@ impl<T> KVVec<T> {
         Ok(Self(Vec::with_capacity(capacity)))
     }
 
+    pub fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+
     pub fn push(&mut self, value: T, _flags: Flags) -> Result<(), AllocError> {
         self.0.push(value);
         Ok(())

@@ -29,4 +29,30 @@ proptest! {
         }
         prop_assert_eq!(few.as_mut_slice(), &mut all[..]);
     }
+
+    /// What has no room is not put in, and whatever room there is stays as it is: that which was made,
+    /// or else a little.
+    #[test]
+    fn few_does_not_grow(
+        room in prop::option::of(0usize..9),
+        little in 0usize..6,
+        count in 0usize..20,
+    ) {
+        let mut few = match room {
+            None => Few::new(),
+            Some(room) => Few::with_room(room, GFP_KERNEL).unwrap(),
+        };
+        let most = match room {
+            Some(room) if room > 1 => room,
+            _ => little.max(2),
+        };
+        let mut all = Vec::new();
+        for value in 0..count {
+            prop_assert_eq!(few.push_within(value, little).is_ok(), value < most);
+            if value < most {
+                all.push(value);
+            }
+            prop_assert_eq!(few.as_slice(), &all[..]);
+        }
+    }
 }

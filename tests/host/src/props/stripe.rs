@@ -6,7 +6,7 @@ use crate::{
     error::Reason,
     props::config,
     safe::btrfs::chunk::{Profile, Shape},
-    stripe::{begins, copies, place, way, Place, Way, STRIPE_LEN},
+    stripe::{begins, copies, is_striped, place, rest, usual_places, way, Place, Way, STRIPE_LEN},
 };
 use proptest::{prelude::*, sample::select};
 
@@ -245,5 +245,46 @@ proptest! {
             at = next;
         }
         prop_assert_eq!(at, end);
+    }
+
+    /// No part of a chunk falls into more places than there is room for: first for as many as is usual,
+    /// then for one more. Nor does it if no place may reach beyond a stripe's length.
+    #[test]
+    fn there_is_room_for_all_places(
+        shape in good_shape(),
+        at in 0u64..640,
+        blocks in 1u64..640,
+        cut in any::<bool>(),
+    ) {
+        let begin = shape.start + at * 4096 % shape.len;
+        let end = (begin + blocks * 4096).min(shape.start + shape.len);
+        let mut places = 0;
+        let mut at = begin;
+        while at < end {
+            let place = place(&shape, at, end - at).unwrap();
+            at += match cut {
+                true => place.len.min(rest(&shape, at)),
+                false => place.len,
+            };
+            places += 1;
+        }
+        let usual = usual_places(begin, end - begin);
+        prop_assert!(places <= usual + 1);
+        if shape.start % STRIPE_LEN == 0 {
+            prop_assert!(places <= usual);
+        }
+        if !is_striped(&shape) && !cut {
+            prop_assert_eq!(places, 1);
+        }
+    }
+
+    /// The rest of a stripe ends where the next one begins, and not before.
+    #[test]
+    fn the_rest_ends_with_the_stripe(shape in any_shape(), at in odd_u64()) {
+        let logical = shape.start.wrapping_add(at);
+        let rest = rest(&shape, logical);
+        prop_assert!((1..=STRIPE_LEN).contains(&rest));
+        prop_assert!(begins(&shape, logical.wrapping_add(rest)));
+        prop_assert_eq!(begins(&shape, logical), rest == STRIPE_LEN);
     }
 }
