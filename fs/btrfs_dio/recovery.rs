@@ -8,6 +8,9 @@
 //! those that still are bad from the one after that, until each is good, or has been read from all;
 //! the last ways of a chunk with parity are to rebuild it.
 //!
+//! Blocks that follow each other are read together. If that fails, each of them is read once more from
+//! the same copy alone: one bad sector must not make its neighbours bad as well.
+//!
 //! Nobody is blamed for blocks that are not the file's any more: the extents are asked after each
 //! round, and if they have changed the window is read again from the start.
 //!
@@ -19,7 +22,7 @@ use crate::{
         Rebuild, //
     },
     blame::{
-        count_errors,
+        self,
         locate, //
     },
     completion::Outcome,
@@ -118,6 +121,8 @@ pub(crate) struct Block {
     /// The copies that are bad, on devices that are there: bit 0 stands for copy 1.
     bad: u32,
     source: Source,
+    /// Whether it was read last together with others, so that an error need not be of this block.
+    joined: bool,
     /// The device, under the hold that it was read under.
     device: Option<usize>,
     state: State,
@@ -141,6 +146,11 @@ impl Block {
     fn is_pending(&self) -> bool {
         !matches!(self.state, State::Good | State::Lost)
     }
+
+    /// Returns whether it has to be read alone before its copy is known to be bad.
+    fn is_doubtful(&self) -> bool {
+        self.joined && self.state == State::Failed
+    }
 }
 
 /// Which copy to read next.
@@ -150,6 +160,19 @@ pub(crate) enum Next {
     Copy,
     /// The same one once more, of all blocks.
     Same,
+    /// The same one once more, each block alone, of those that failed together with others.
+    Alone,
+}
+
+impl Next {
+    /// Returns whether a block is to be read.
+    fn wants(self, block: &Block) -> bool {
+        match self {
+            Self::Copy => block.is_pending(),
+            Self::Same => true,
+            Self::Alone => block.is_doubtful(),
+        }
+    }
 }
 
 /// What it takes to read blocks.
@@ -190,13 +213,14 @@ pub(crate) fn recover(
         },
         || (),
     );
-    count_errors(inode, &spots, &attempt.spots)?;
+    let block_size = plan.range.block;
+    blame::count_repeated(inode, fetches.list(), block_size, &attempt.spots, &spots)?;
     let reader = Reader::new(resources, inode, plan, pages, manner);
     let mut scratch = KVec::from_elem(0u8, plan.range.block, GFP_KERNEL)?;
     let mut blocks = reader.bad_blocks(runs, &spots, &mut scratch)?;
     loop {
         if !plan.is_current() {
-            return Ok((Outcome::Changed, spots));
+            return Ok((Outcome::Changed, spots.counted()));
         }
         reader.blame(&mut blocks, &mut scratch)?;
         if !reader.read(&mut blocks, Next::Copy, &mut scratch)? {
@@ -205,6 +229,9 @@ pub(crate) fn recover(
     }
     drop(ready);
     let lost = note(&blocks);
+    if lost {
+        blame::count_rest(inode, block_size, &attempt.spots, &spots)?;
+    }
     let same = runs.repeat(&attempt.spots);
     if blocks.is_empty() && same && attempt.failed == Some(Outcome::Mismatch) {
         stats::count(Counter::BufferChanged);
@@ -328,6 +355,7 @@ impl<'a> Reader<'a> {
                         copy,
                         bad: 0,
                         source: run.map_or(Source::Nowhere, |(run, _)| Source::Run(run)),
+                        joined: false,
                         device: run.map(|(_, run)| run.id),
                         state,
                     };
@@ -396,11 +424,26 @@ impl<'a> Reader<'a> {
         next: Next,
         scratch: &mut [u8],
     ) -> Result<bool, Stop> {
-        let count = blocks.len();
-        let wanted = |block: &Block| next == Next::Same || block.is_pending();
-        if !blocks.iter().any(wanted) {
+        if !blocks.iter().any(|block| next.wants(block)) {
             return Ok(false);
         }
+        let spots = self.read_once(blocks, next, scratch)?;
+        let again = match blocks.iter().any(Block::is_doubtful) {
+            true => self.read_once(blocks, Next::Alone, scratch)?,
+            false => Spots::new(),
+        };
+        blame::count_blocks(self.inode, self.plan.range.block, &spots, &again)?;
+        Ok(true)
+    }
+
+    /// Reads the blocks that `next` wants, and judges them. Returns where it read.
+    fn read_once(
+        &self,
+        blocks: &mut [Block],
+        next: Next,
+        scratch: &mut [u8],
+    ) -> Result<Spots, Stop> {
+        let count = blocks.len();
         // Before the hold.
         let mut runs = Runs::with_room(count, GFP_KERNEL)?;
         let mut rebuilds = Few::with_room(count, GFP_KERNEL)?;
@@ -422,25 +465,26 @@ impl<'a> Reader<'a> {
             },
             || (),
         );
-        count_errors(self.inode, &spots, &Spots::new())?;
-        let mut any = false;
         for block in blocks.iter_mut() {
-            let mark = match block.source {
-                Source::Run(nr) => spots.mark(nr),
-                Source::Rebuild(nr) => rebuild_marks.get(nr),
-                Source::Nowhere => None,
-            };
             // What was good stays so, and is not in what was read.
-            if next == Next::Copy && !block.is_pending() {
+            if !next.wants(block) {
                 continue;
             }
-            any = true;
+            let (mark, len) = match block.source {
+                Source::Run(nr) => (spots.mark(nr), runs.as_slice().get(nr).map(|run| run.len)),
+                Source::Rebuild(nr) => (
+                    rebuild_marks.get(nr),
+                    rebuilds.get(nr).map(|rebuild| rebuild.len),
+                ),
+                Source::Nowhere => (None, None),
+            };
+            block.joined = len.is_some_and(|len| len > size);
             block.state = match mark {
                 Some(mark) => self.judge(block.memory, block.nr, mark.status(), scratch),
                 None => State::Absent,
             };
         }
-        Ok(any)
+        Ok(spots)
     }
 
     /// Finds out where to read blocks. Does not sleep: there is room for all of them.
@@ -457,8 +501,10 @@ impl<'a> Reader<'a> {
         // The block before, if it is read.
         let mut before: Option<(u64, Memory, u32, Source)> = None;
         for block in blocks.iter_mut() {
-            if next == Next::Copy && !block.is_pending() {
+            if !next.wants(block) || next == Next::Alone {
                 before = None;
+            }
+            if !next.wants(block) {
                 continue;
             }
             block.source = Source::Nowhere;

@@ -84,6 +84,20 @@ pub(crate) struct Spot {
     pub(crate) mark: Mark,
 }
 
+impl Spot {
+    /// Returns its length, in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Returns whether another spot begins within this one.
+    pub(crate) fn reaches(&self, other: &Self) -> bool {
+        let skipped = other.physical.checked_sub(self.physical);
+        // CAST: Widening.
+        self.id == other.id && skipped.is_some_and(|skipped| skipped < self.len as u64)
+    }
+}
+
 /// The places of a window on devices, one for each run.
 pub(crate) struct Spots(Few<Spot>);
 
@@ -139,13 +153,17 @@ impl Spots {
         spots.filter_map(|spot| Some((spot, spot.mark.status().err()?)))
     }
 
-    /// Returns whether this is where something could not be read.
-    pub(crate) fn has_failed(&self, other: &Spot) -> bool {
-        self.failed().any(|(spot, _)| {
-            let skipped = other.physical.checked_sub(spot.physical);
-            // CAST: Widening.
-            spot.id == other.id && skipped.is_some_and(|skipped| skipped < spot.len as u64)
-        })
+    /// Forgets what has failed, which has been counted: it is not to be counted once more.
+    pub(crate) fn counted(mut self) -> Self {
+        for spot in self.0.as_mut_slice() {
+            spot.mark = Mark::new();
+        }
+        self
+    }
+
+    /// Returns all of them, in the order of their runs.
+    pub(crate) fn as_slice(&self) -> &[Spot] {
+        self.0.as_slice()
     }
 
     /// Returns the mark of run number `nr`, if the places of the runs are known.

@@ -3,7 +3,7 @@
 //! One window of a read: lock, plan, submit; and once all has arrived, finish or try again.
 
 use crate::{
-    bio, blame,
+    bio,
     budget::{
         Credit,
         Reservation,
@@ -486,7 +486,6 @@ pub(crate) fn read_again(
             Outcome::Mismatch | Outcome::Failed => {
                 attempt.placement = Placement::Private;
                 attempt.failed = Some(outcome);
-                blame::count_errors(inode, &attempt.spots, &Spots::new())?;
             }
         }
         let mut plan = Plan::new(range);
