@@ -3,6 +3,7 @@
 //! The groups of cases, and how they are run.
 
 mod atime;
+mod blame;
 mod chaos;
 mod cold;
 mod compressed;
@@ -79,7 +80,7 @@ pub struct Group {
 }
 
 /// Every group, in the order they are run.
-pub const GROUPS: [Group; 38] = [
+pub const GROUPS: [Group; 39] = [
     group("oracle", oracle::cases),
     group("matrix", matrix::cases),
     group("eof", eof::cases),
@@ -100,6 +101,7 @@ pub const GROUPS: [Group; 38] = [
     group("glance", glance::cases),
     group("declines", declines::cases),
     group("faults", faults::cases),
+    group("blame", blame::cases),
     group("copies", copies::cases),
     group("trouble", trouble::cases),
     group("shortage", shortage::cases),

@@ -141,6 +141,12 @@ impl Mapped {
         self.load(&format!("{before}\n{behind}"))
     }
 
+    /// From now on, writes fail.
+    pub fn refuse_writes(&self) -> Result<()> {
+        let (sectors, below) = (self.sectors, self.below.display());
+        self.load(&format!("0 {sectors} flakey {below} 0 0 1 1 error_writes"))
+    }
+
     /// How many writes are being delayed. The kernel does not count them as in flight.
     pub fn delayed_writes(&self) -> Result<u64> {
         let status = dmsetup(["status", &self.name])?;
