@@ -321,6 +321,7 @@ fn refused(env: &Env, slowly: bool) -> Result<()> {
     let name = legs.legs[0].path();
     let want = format!("[{}].write_io_errs {refused}", Path::display(&name));
     ensure!(told.contains(&want), "{told:?}, wanted {want}");
+    drop(direct);
     legs.fs.umount()
 }
 
@@ -344,5 +345,6 @@ fn apart(env: &Env) -> Result<()> {
         ensure!(good, "{moved}");
     }
     failing.into_iter().try_for_each(Mapped::heal)?;
+    drop(direct);
     legs.fs.umount()
 }

@@ -402,7 +402,7 @@ fn neighbour(env: &Env, of: Of) -> Result<()> {
         ensure!(moved.get("by_worker") == 1, "{moved}");
         break;
     }
-    drop(xfs);
+    drop((xfs, direct));
     fs.umount()
 }
 
@@ -435,5 +435,6 @@ fn anonymous(env: &Env) -> Result<()> {
         let differs = first_difference(region.part(0..16 * BLOCK), &file.data);
         ensure!(differs.is_none(), "differs at +{differs:?}");
     }
+    drop(direct);
     fs.umount()
 }
