@@ -208,7 +208,10 @@ fn errors(
     let mut told = Vec::new();
     for (start, count) in READS {
         // The second mirror of what is lost is read as long as none of it is known to be.
-        if lost && bad > 1 && count > ONE_BIO {
+        let short = lost && bad > 1;
+        // It takes long to repair so much; once will do.
+        let once = lost || legs.fs.spec.profile.name == "raid1";
+        if short && count > ONE_BIO || !once && count > 2 * ONE_BIO {
             continue;
         }
         // Nobody goes on to submit what would be lost anyway.
