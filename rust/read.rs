@@ -48,13 +48,6 @@ pub(crate) enum Buffer {
 /// often the file is written.
 const ATIME_LAG_SECONDS: i64 = 1;
 
-/// Returns the number of bytes that are left in an iterator.
-fn left(iter: &kbindings::iov_iter) -> usize {
-    // SAFETY: The union has this layout for all kinds of iterators but one range of user memory, whose
-    // count is at the same place.
-    unsafe { iter.__bindgen_anon_1.__bindgen_anon_1.as_ref().count }
-}
-
 /// An O_DIRECT read in the context of its submitter.
 ///
 /// Nothing that is done through it can be seen by the caller of `read_iter` until it is consumed
@@ -163,12 +156,13 @@ impl<'a> DirectRead<'a> {
     /// Returns the number of bytes that are left in the iterator.
     pub(crate) fn count(&self) -> usize {
         // SAFETY: By the type invariants the iterator is valid.
-        left(unsafe { self.iter.as_ref() })
-    }
-
-    /// Returns how many bytes of the buffer have been taken so far.
-    pub(crate) fn taken(&self) -> usize {
-        left(&self.saved).saturating_sub(self.count())
+        unsafe {
+            (*self.iter.as_ptr())
+                .__bindgen_anon_1
+                .__bindgen_anon_1
+                .as_ref()
+                .count
+        }
     }
 
     /// Returns all bits that are set in the address or the length of any piece of the buffer.
@@ -238,37 +232,6 @@ impl<'a> DirectRead<'a> {
     /// Returns the iterator, for [`super::user_pages`] to take pages from.
     pub(super) fn iter(&mut self) -> NonNull<kbindings::iov_iter> {
         self.iter
-    }
-
-    /// Moves the iterator forward by so many bytes, of which it has as many left.
-    pub(super) fn advance(&mut self, bytes: usize) {
-        let bytes = bytes.min(self.count());
-        // SAFETY: By the type invariants the iterator is valid and ours. It has that many bytes left.
-        unsafe { kbindings::iov_iter_advance(self.iter.as_ptr(), bytes) }
-    }
-
-    /// Moves the iterator back by so many bytes, as far as it has been moved forward.
-    pub(super) fn revert(&mut self, bytes: usize) {
-        let bytes = bytes.min(self.taken());
-        // SAFETY: By the type invariants the iterator is valid and ours. It has been moved forward by
-        // at least as many bytes since it was `saved`.
-        unsafe { kbindings::iov_iter_revert(self.iter.as_ptr(), bytes) }
-    }
-
-    /// Faults in `len` bytes of the buffer, for writing, from `skip` bytes behind the current position.
-    /// Returns how many bytes are there.
-    ///
-    /// User memory only. Nothing keeps the pages in memory afterwards. Task context, sleeps.
-    pub(super) fn fault_in(&self, skip: usize, len: usize) -> usize {
-        let skip = skip.min(self.count());
-        // SAFETY: By the type invariants the iterator is valid, and a copy of it is, too. It has at
-        // least `skip` bytes left.
-        let missing = unsafe {
-            let mut iter = self.iter.as_ptr().read();
-            kbindings::iov_iter_advance(&raw mut iter, skip);
-            kbindings::fault_in_iov_iter_writeable(&raw const iter, len)
-        };
-        len.saturating_sub(missing)
     }
 
     /// Ends the read with `result`: what the caller is told, and the iterator and the position

@@ -19,9 +19,3 @@ pub(crate) fn is_io_worker() -> bool {
     // SAFETY: It only reads a field of the current task.
     unsafe { bindings::bdio_is_io_worker() }
 }
-
-/// Returns whether a fatal signal is pending for the current task. Any context.
-pub(crate) fn is_killed() -> bool {
-    // SAFETY: It only reads fields of the current task.
-    unsafe { bindings::bdio_is_killed() }
-}

@@ -11,14 +11,12 @@ use super::{
         Buffer,
         DirectRead, //
     },
-    task,
     vecs::Vecs, //
 };
 use crate::bindings;
 use core::{
     marker::PhantomData,
-    mem::MaybeUninit,
-    ptr::NonNull, //
+    mem::MaybeUninit, //
 };
 use kernel::{
     bindings as kbindings,
@@ -32,21 +30,6 @@ const FEW: usize = 6;
 /// How many vectors beside may be freed in any context: what is longer than a page may be of
 /// `vmalloc()`, and `vfree()` sleeps where it is not in an interrupt.
 const ANYWHERE: usize = PAGE_SIZE / size_of::<kbindings::bio_vec>();
-
-/// How often absent pages are faulted in before the caller is told that memory is short.
-const FAULT_TRIES: u32 = 3;
-
-/// Longest stretch in bytes that is pinned while the rest of it is faulted in.
-const FAULTED_WHOLE: usize = PAGE_SIZE;
-
-/// Whether absent pages are faulted in while others are pinned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Faults {
-    /// They are.
-    Allowed,
-    /// They are not: pinning stops at the first absent page.
-    Forbidden,
-}
 
 /// Returns how many pages a vector is in.
 fn pages(vec: &kbindings::bio_vec) -> usize {
@@ -103,11 +86,10 @@ impl<'r> UserPages<'r> {
     }
 
     /// Takes the next `want` bytes of the buffer of `read`, instead of what was taken before, or fails
-    /// and has taken nothing: the iterator of `read` is where it was.
+    /// and has taken nothing.
     ///
     /// Fails with `EFAULT` if the memory is not there or not fit for a device to write to, with
-    /// `EINTR` if the task is being killed, with `EINVAL` if `want` is 0 or needs more than 2^16 - 1
-    /// pieces. `ENOMEM`: there is no memory for all of it at once, but there may be for less.
+    /// `ENOMEM`, with `EINVAL` if `want` is 0 or needs more than 2^16 - 1 pieces.
     ///
     /// Task context, sleeps, faults: also for a read that may not wait for the filesystem, as
     /// everywhere.
@@ -132,113 +114,16 @@ impl<'r> UserPages<'r> {
         want: usize,
         patience: Patience,
     ) -> Result {
-        // The first time there is nothing to give back.
-        if self.len > 0 || self.many.is_some() {
+        self.release();
+        let pinned = self.take(read, want, patience);
+        if pinned.is_err() {
             self.release();
         }
-        match self.take(read, want, patience, Faults::Forbidden) {
-            Ok(()) => Ok(()),
-            Err(error) => self.fault_in_and_take(read, want, patience, error),
-        }
-    }
-
-    /// As [`Self::pin_for_now`], after pinning without faults has failed with `error`.
-    ///
-    /// Pages are faulted in while none is pinned. A pinned page cannot be reclaimed: tasks of a cgroup
-    /// that fault pages in while they hold pins can leave nothing that reclaim may take, and are then
-    /// killed. Rule: `btrfs_direct_read()`, fs/btrfs/direct-io.c.
-    #[cold]
-    #[inline(never)]
-    fn fault_in_and_take(
-        &mut self,
-        read: &mut DirectRead<'_>,
-        want: usize,
-        patience: Patience,
-        error: Error,
-    ) -> Result {
-        let mut at = self.put_back(read);
-        if error != EFAULT || read.buffer() != Buffer::User {
-            return Err(unless_killed(error));
-        }
-        if want <= FAULTED_WHOLE {
-            return self.take_with_faults(read, want, patience);
-        }
-        for _ in 0..FAULT_TRIES {
-            let left = want.saturating_sub(at);
-            let there = read.fault_in(at, left);
-            if there < left {
-                at = at.saturating_add(there);
-                break;
-            }
-            let Err(error) = self.take_again(read, want, patience, Faults::Forbidden) else {
-                return Ok(());
-            };
-            let before = core::mem::replace(&mut at, self.put_back(read));
-            if error != EFAULT {
-                return Err(unless_killed(error));
-            }
-            // Reclaim takes the pages faster than they are faulted in, or a device cannot have them.
-            if at <= before {
-                break;
-            }
-        }
-        // Faulting in a single byte tells why. Nothing else is pinned.
-        read.advance(at);
-        let one = self.take_with_faults(read, 1, patience);
-        if one.is_ok() {
-            self.put_back(read);
-        }
-        read.revert(at);
-        one.and(Err(unless_killed(ENOMEM)))
-    }
-
-    /// As [`Self::take`], with faults allowed; if it fails nothing has been taken.
-    fn take_with_faults(
-        &mut self,
-        read: &mut DirectRead<'_>,
-        want: usize,
-        patience: Patience,
-    ) -> Result {
-        let taken = self.take_again(read, want, patience, Faults::Allowed);
-        taken.map_err(|error| {
-            self.put_back(read);
-            unless_killed(error)
-        })
-    }
-
-    /// Gives back what was taken last of the buffer of `read`, to which nobody has written. Returns how
-    /// many bytes that was.
-    fn put_back(&mut self, read: &mut DirectRead<'_>) -> usize {
-        let len = self.len;
-        self.clean = false;
-        self.release();
-        read.revert(len);
-        len
-    }
-
-    /// As [`Self::take`], for all but the first attempt.
-    #[cold]
-    #[inline(never)]
-    fn take_again(
-        &mut self,
-        read: &mut DirectRead<'_>,
-        want: usize,
-        patience: Patience,
-        faults: Faults,
-    ) -> Result {
-        self.take(read, want, patience, faults)
+        pinned
     }
 
     /// As [`Self::pin_for_now`], if nothing has been taken; if it fails something may have been.
-    // Part of its callers: most reads call one of them only.
-    #[inline(always)]
-    fn take(
-        &mut self,
-        read: &mut DirectRead<'_>,
-        want: usize,
-        patience: Patience,
-        faults: Faults,
-    ) -> Result {
+    fn take(&mut self, read: &mut DirectRead<'_>, want: usize, patience: Patience) -> Result {
         // A range of n bytes touches at most n / PAGE_SIZE + 2 pages.
         let most = read
             .ranges()
@@ -257,43 +142,12 @@ impl<'r> UserPages<'r> {
             let many = KVVec::with_capacity(most_u16 as usize, patience.gfp())?;
             (self.many.insert(many).as_mut_ptr(), most_u16)
         };
-        // SAFETY: By the type invariants of `DirectRead` the iterator is valid, and nobody else uses it.
-        // The field is plain data.
-        unsafe { (*iter.as_ptr()).nofault = faults == Faults::Forbidden };
-        // SAFETY: The iterator is valid and a destination, and there is room for `most` vectors.
-        let taken = unsafe { self.extract(iter, room, want, most) };
-        // SAFETY: As above.
-        unsafe { (*iter.as_ptr()).nofault = false };
-        taken?;
-        if self.many.is_some() {
-            // Fewer vectors are less for everybody to walk along.
-            // SAFETY: The first `nr` vectors are filled, each with contiguous pages.
-            // INVARIANT: They describe the same pages, in fewer vectors at the beginning.
-            self.nr = unsafe { bindings::bdio_merge_vecs(room, self.nr) };
-        }
-        Ok(())
-    }
-
-    /// Extracts `want` bytes of an iterator into vectors.
-    ///
-    /// # Safety
-    ///
-    /// The iterator must be valid and a destination. `room` must be where the vectors of `self` are, and
-    /// have room for `most`.
-    #[inline(always)]
-    unsafe fn extract(
-        &mut self,
-        iter: NonNull<kbindings::iov_iter>,
-        room: *mut kbindings::bio_vec,
-        want: usize,
-        most: u16,
-    ) -> Result {
         while self.len < want {
             if self.nr == most {
                 return Err(EINVAL);
             }
-            // SAFETY: By the contract the iterator is valid and there is room for `most` entries, of
-            // which the first `nr` are filled; the function uses no others than those between,
+            // SAFETY: The iterator is valid and a destination. There is room for `most` entries,
+            // of which the first `nr` are filled; the function uses no others than those between,
             // and leaves the first `nr` (after the call) filled.
             // INVARIANT: They are pieces of the buffer, which stays valid for the duration of the
             // read or, if user memory, as long as it is pinned.
@@ -313,6 +167,12 @@ impl<'r> UserPages<'r> {
                 return Err(EFAULT);
             }
             self.len = self.len.saturating_add(got);
+        }
+        if self.many.is_some() {
+            // Fewer vectors are less for everybody to walk along.
+            // SAFETY: The first `nr` vectors are filled, each with contiguous pages.
+            // INVARIANT: They describe the same pages, in fewer vectors at the beginning.
+            self.nr = unsafe { bindings::bdio_merge_vecs(room, self.nr) };
         }
         Ok(())
     }
@@ -385,14 +245,6 @@ impl<'r> UserPages<'r> {
             });
         }
         !self.pinned || !self.clean
-    }
-}
-
-/// Returns the error of a task that has failed with `error`: `EINTR` if it is being killed.
-fn unless_killed(error: Error) -> Error {
-    match task::is_killed() {
-        true => EINTR,
-        false => error,
     }
 }
 

@@ -83,22 +83,9 @@ pub(crate) fn memory_for(
     Ok(end.min(most).saturating_sub(head).min(room))
 }
 
-/// Returns how much memory to take for reading from `pos` on, if there is none for `len` bytes: half
-/// of the blocks that these touch. `None` if that is one block.
-pub(crate) fn less_memory(pos: u64, len: usize, block: usize) -> Option<usize> {
-    // CAST: Widening, and back: less than `block`.
-    let head = (pos & (block as u64).checked_sub(1)?) as usize;
-    let half = head.checked_add(len)?.div_ceil(block) / 2;
-    let end = half.checked_mul(block).filter(|end| *end > 0)?;
-    Some(end.saturating_sub(head))
-}
-
 /// Returns why a read stops whose buffer could not be pinned.
 pub(crate) fn not_pinned(error: Error, patience: Patience) -> Stop {
-    if error == EINTR {
-        // The task does not live to see any result.
-        Stop::Fail(error)
-    } else if error != ENOMEM {
+    if error != ENOMEM {
         Stop::Decline(Reason::Fault)
     } else if patience == Patience::Nowait {
         Stop::WouldWait

@@ -22,7 +22,6 @@ use crate::{
     budget::Reservation,
     entry::{
         bytes_to_read,
-        less_memory,
         memory_for,
         not_pinned,
         Entry, //
@@ -276,42 +275,14 @@ fn read_windows<'r>(
     }
 }
 
-/// Pins the next `len` bytes of the buffer. Where memory is short it pins less, if the read may wait.
+/// Pins the next `len` bytes of the buffer.
 fn pin<'r>(
     pages: &mut UserPages<'r>,
     read: &mut DirectRead<'r>,
     len: usize,
     manner: &Manner,
 ) -> Result<(), Stop> {
-    match pages.pin(read, len, manner.patience) {
-        Ok(()) => Ok(()),
-        Err(error) => pin_less(pages, read, len, manner, error),
-    }
-}
-
-/// As [`pin`], after pinning `len` bytes has failed with `error`.
-#[cold]
-fn pin_less<'r>(
-    pages: &mut UserPages<'r>,
-    read: &mut DirectRead<'r>,
-    mut len: usize,
-    manner: &Manner,
-    mut error: Error,
-) -> Result<(), Stop> {
-    // CAST: Widening.
-    let block = read.inode().fs().block_size() as usize;
-    let start = u64::try_from(read.pos()).map_err(|_| Reason::Unaligned)?;
-    // CAST: Widening.
-    let pos = start.saturating_add(read.taken() as u64);
-    while error == ENOMEM && manner.patience == Patience::Wait {
-        let Some(less) = less_memory(pos, len, block) else {
-            break;
-        };
-        len = less;
-        match pages.pin(read, len, manner.patience) {
-            Ok(()) => return Ok(()),
-            Err(failed) => error = failed,
-        }
-    }
-    Err(not_pinned(error, manner.patience))
+    pages
+        .pin(read, len, manner.patience)
+        .map_err(|error| not_pinned(error, manner.patience))
 }

@@ -223,7 +223,6 @@ struct shrinker *bdio_shrinker_alloc(const char *name);
 /* task.c */
 int bdio_current_pid(void);
 bool bdio_is_io_worker(void);
-bool bdio_is_killed(void);
 
 /* trace.c */
 void bdio_trace_read_begin(const struct inode *inode, loff_t offset, size_t length);

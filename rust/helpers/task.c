@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
 #include <linux/sched.h>
-#include <linux/sched/signal.h>
 #include "helpers.h"
 
 int bdio_current_pid(void)
@@ -13,9 +12,4 @@ int bdio_current_pid(void)
 bool bdio_is_io_worker(void)
 {
 	return current->flags & PF_IO_WORKER;
-}
-
-bool bdio_is_killed(void)
-{
-	return fatal_signal_pending(current);
 }

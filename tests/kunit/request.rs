@@ -9,7 +9,6 @@ mod tests {
     use crate::{
         entry::{
             bytes_to_read,
-            less_memory,
             memory_for, //
         },
         error::Reason,
@@ -65,38 +64,5 @@ mod tests {
         for (pos, bytes, room, block, expected) in cases {
             assert_eq!(memory_for(pos, bytes, room, WINDOW, block), expected);
         }
-    }
-
-    #[test]
-    fn less_memory_ends_where_a_block_does() {
-        // (position, memory, block, less of it)
-        let cases = [
-            (0u64, WINDOW, 4096usize, Some(WINDOW / 2)),
-            (0, 3 * 4096, 4096, Some(4096)),
-            (0, 8192, 4096, Some(4096)),
-            (0, 4097, 4096, Some(4096)),
-            // Within one block there is no less.
-            (0, 4096, 4096, None),
-            (0, 1, 4096, None),
-            (512, 3584, 4096, None),
-            (0, 0, 4096, None),
-            (0, 8192, 65536, None),
-            // The first block counts whole.
-            (512, 3585, 4096, Some(3584)),
-            (512, 8192 - 512, 4096, Some(3584)),
-            (4096 + 3584, 3 * 4096, 4096, Some(4096 + 512)),
-            (4095, usize::MAX, 4096, None),
-            (0, 8192, 0, None),
-        ];
-        for (pos, memory, block, expected) in cases {
-            assert_eq!(less_memory(pos, memory, block), expected);
-        }
-        // Nothing lasts for ever.
-        let (mut memory, mut times) = (WINDOW, 0);
-        while let Some(less) = less_memory(512, memory, 512) {
-            assert!(less < memory);
-            (memory, times) = (less, times + 1);
-        }
-        assert_eq!((memory, times), (512, 13));
     }
 }

@@ -36,7 +36,6 @@ mod shortage;
 mod spread;
 mod subblock;
 mod suspended;
-mod swap;
 mod trace;
 mod trouble;
 mod unload;
@@ -80,7 +79,7 @@ pub struct Group {
 }
 
 /// Every group, in the order they are run.
-pub const GROUPS: [Group; 39] = [
+pub const GROUPS: [Group; 38] = [
     group("oracle", oracle::cases),
     group("matrix", matrix::cases),
     group("eof", eof::cases),
@@ -105,7 +104,6 @@ pub const GROUPS: [Group; 39] = [
     group("copies", copies::cases),
     group("trouble", trouble::cases),
     group("shortage", shortage::cases),
-    group("swap", swap::cases),
     group("fair", fair::cases),
     group("mirror", mirror::cases),
     group("powercut", powercut::cases),

@@ -28,7 +28,6 @@ mod hung;
 mod inject;
 mod kinds;
 mod ktap;
-mod limited;
 mod mirrors;
 mod model;
 mod module;
@@ -116,7 +115,6 @@ fn dispatch() -> Result<bool> {
         }
         // What cases of the tests kill.
         "flood" => flood::run(&env, &groups).map(|()| true),
-        "limited" => limited::run(&groups).map(|()| true),
         // What cases of the tests put into a cgroup.
         "deep" => deep::run(&groups).map(|()| true),
         other => bail!("unknown command `{other}`\n{USAGE}"),
