@@ -381,7 +381,7 @@ fn grows(env: &Env, via: Via) -> Result<()> {
     let before = Stats::look(env)?;
     let stop = AtomicBool::new(false);
     let begin = Instant::now();
-    let least = env.scaled(2000);
+    let least = env.scaled(300);
     let (mut small, mut large, mut refused) = (0, 0, 0);
     let rounds = std::thread::scope(|scope| {
         let writer = scope.spawn(|| resize(&direct, &file, &stop));

@@ -23,14 +23,14 @@ const SHORT: usize = 64 << 10;
 /// How many of them are in flight.
 const DEPTH: usize = 4;
 /// How many in a turn.
-const READS: u32 = 400;
+const READS: u32 = 300;
 /// What they are read beside, many times as long and many times as hard to verify.
 const LONG: usize = 16 * MIB;
 const LONG_DEPTH: usize = 2;
 /// How often both is measured, in turns.
-const TURNS: usize = 5;
+const TURNS: usize = 3;
 /// How often at most, where so few do not tell.
-const MOST_TURNS: usize = 9;
+const MOST_TURNS: usize = 6;
 /// How much longer the slowest may take than without the module.
 const TOLERANCE: f64 = 1.25;
 
