@@ -42,10 +42,10 @@ pub(crate) enum Buffer {
     Other,
 }
 
-/// By how many seconds the access time may lag where only reads that may not wait could move it.
+/// By how many seconds the access time may lag behind the reads of a file.
 ///
-/// It bounds how often such a read is refused for the access time: once in so many seconds, however
-/// often the file is written.
+/// Moving it takes a transaction, which may wait for a commit. A file that is written all the time
+/// would have that in each read.
 const ATIME_LAG_SECONDS: i64 = 1;
 
 /// An O_DIRECT read in the context of its submitter.
@@ -128,11 +128,13 @@ impl<'a> DirectRead<'a> {
         (flags as u32) & bindings::IOCB_NOWAIT != 0
     }
 
-    /// Moves the access time of the file if that is due, by the rules of the mount and of the file.
+    /// Moves the access time of the file if that is due, by the rules of the mount and of the file, and
+    /// if it lags by more than [`ATIME_LAG_SECONDS`].
     ///
-    /// Moving it takes a transaction, which may wait. `EAGAIN` if the read may not wait, and the access
-    /// time is older than [`ATIME_LAG_SECONDS`]; if it is not, the access time stays. Task context,
-    /// sleeps otherwise; no lock of the filesystem held.
+    /// Moving it takes a transaction, which may wait. A read that may not wait leaves the access time as
+    /// it is if its caller waits for the answer (`RWF_NOWAIT`). It fails with `EAGAIN` if not: io_uring
+    /// issues the read again from a worker then. Task context, sleeps otherwise; no lock of the
+    /// filesystem held.
     #[inline]
     pub(crate) fn note_access(&self) -> Result {
         let iocb = self.iocb.as_ptr();
@@ -140,16 +142,22 @@ impl<'a> DirectRead<'a> {
         if !unsafe { bindings::bdio_atime_is_due(iocb) } {
             return Ok(());
         }
-        if self.is_nowait() {
-            // SAFETY: As above.
-            let age = unsafe { bindings::bdio_atime_age(iocb) };
-            return match age > ATIME_LAG_SECONDS {
-                true => Err(EAGAIN),
-                false => Ok(()),
-            };
+        self.move_access_time()
+    }
+
+    /// As [`Self::note_access`], once it is due.
+    #[cold]
+    fn move_access_time(&self) -> Result {
+        let iocb = self.iocb.as_ptr();
+        // SAFETY: By the type invariants the iocb is valid, and its file is of btrfs.
+        let lags = unsafe { bindings::bdio_atime_age(iocb) } > ATIME_LAG_SECONDS;
+        match (lags, self.is_nowait()) {
+            (false, _) => {}
+            (true, true) if self.is_sync() => {}
+            (true, true) => return Err(EAGAIN),
+            // SAFETY: As above. The function may sleep here, and fails silently.
+            (true, false) => unsafe { bindings::bdio_file_accessed(iocb) },
         }
-        // SAFETY: As above. The function may sleep here, and fails silently.
-        unsafe { bindings::bdio_file_accessed(iocb) };
         Ok(())
     }
 

@@ -152,7 +152,7 @@ impl Place {
     fn new(resources: &Resources, fs: FsId, owner: Owner, bytes: usize) -> Result<Self, Stop> {
         Ok(Self {
             budget: resources.budgets.of(fs)?,
-            request: Request::new(owner, bytes)?,
+            request: Request::by_worker(owner, bytes)?,
             room: KBox::new_uninit(GFP_KERNEL)?,
         })
     }
@@ -168,7 +168,7 @@ impl Resume for Parked<InFlight> {
     fn resume(self: KBox<Self>, reservation: Reservation) {
         let mut parked = KBox::into_inner(self);
         parked.cargo().reserved = Some(reservation);
-        parked.go();
+        parked.resume();
     }
 }
 
@@ -255,6 +255,7 @@ pub(crate) fn issue(
             let place = Place::new(resources, fs, Owner::current(), bytes)?;
             *plan = Plan::new(range);
             *then = Then::Continue(0);
+            stats::count(Counter::BounceWaits);
             stats::count(Counter::Queued);
             drop(inode);
             boarding.detach(None, None);
@@ -339,7 +340,6 @@ impl Cargo for InFlight {
         }
         self.let_go();
         match self.then {
-            Then::ReadOn(done) => self.settle(Ok(done)),
             Then::ReadAgain(outcome) if !self.keeps_writers_away() => {
                 let done = self.read_again(resources, outcome);
                 self.settle(done)
@@ -356,6 +356,13 @@ impl Cargo for InFlight {
                 return true;
             }
         }
+        if let (Then::Continue(_), None) = (self.then, &self.reserved) {
+            // With memory there is a bound on how many workers are busy for one owner.
+            self.place = self.place(resources, budget::WINDOW);
+            if self.place.is_some() {
+                return false;
+            }
+        }
         let _work = self.requester.work_for();
         if let Then::Continue(done) = self.then {
             match self.read_rest(resources, done) {
@@ -368,6 +375,7 @@ impl Cargo for InFlight {
                     return true;
                 }
                 Err((done, Stop::Budget(bytes))) => {
+                    stats::count(Counter::BounceWaits);
                     self.then = Then::Continue(done);
                     self.place = self.place(resources, bytes);
                     if self.place.is_some() {
@@ -508,7 +516,7 @@ impl InFlight {
         let all = self.range.valid;
         let entry = Entry::new(file, self.read.pos(), all, manner.patience);
         let Some(Entry { inode, total }) = entry.map_err(|stop| (done, stop))? else {
-            return Ok(done);
+            return Ok(0);
         };
         while done < total {
             let read = self.range.up_to(total).and_then(|range| range.from(done));
@@ -518,7 +526,8 @@ impl InFlight {
             });
             done = done.saturating_add(read.map_err(|stop| (done, stop))?);
         }
-        Ok(done)
+        // If the file has become shorter meanwhile, then by more than what is left.
+        Ok(done.min(total))
     }
 
     /// Reads it again, since it came to `outcome`. Returns how many bytes have been read.

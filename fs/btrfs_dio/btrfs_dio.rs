@@ -48,7 +48,7 @@
 //! * An error is returned if no copy, and no way to rebuild it, supplies a block; never other data.
 //! * One read has at most [`request::WINDOW`] bytes of the caller's memory pinned, or
 //!   [`request::LARGEST`] if its caller does not or may not wait; a bio for each run of these on a
-//!   device; at most [`budget::WINDOW`] of private memory, of which there is a limit for all reads;
+//!   device; at most [`budget::WINDOW`] of bounce memory, of which there is a limit for each filesystem;
 //!   and less than 1 MiB of memory beside, whatever its length.
 //! * A read whose caller does not wait is completed once, and nothing of iocb, file or filesystem is
 //!   touched after that.

@@ -77,7 +77,8 @@ pub(crate) fn limit(kib: u32, memory: usize) -> usize {
 pub(crate) enum Credit {
     /// It waits when its share is used up.
     None,
-    /// It reads again data that did not arrive as it must: up to twice the limit.
+    /// It reads again data that did not arrive as it must: as much as the limit once more, with all others
+    /// that do.
     Again,
 }
 
@@ -149,6 +150,10 @@ struct State {
     waiting: [usize; LANES],
     /// Number of the next request that waits.
     next: u64,
+    /// The owner that each place was given to last.
+    owners: [u64; OWNERS],
+    /// How many reads of each owner a worker serves that have been parked.
+    resumed: [usize; OWNERS],
 }
 
 /// A request that waits.
@@ -156,9 +161,13 @@ struct State {
 struct Waiter {
     #[pin]
     links: ListLinks,
+    owner: Owner,
     lane: Lane,
-    place: usize,
     bytes: usize,
+    /// Whether a worker goes on with it.
+    by_worker: bool,
+    /// The place of its owner, while it waits. Under the lock of the budget.
+    place: Atomic<usize>,
     /// Its number in the order of arrival, under the lock of the budget.
     number: Atomic<u64>,
     /// One of the states below. Under the lock of the budget.
@@ -170,6 +179,10 @@ struct Waiter {
     #[pin]
     parked: SpinLock<Option<KBox<dyn Resume>>>,
 }
+
+/// How many reads of one owner that were parked are served at a time: a worker is busy with each, for as
+/// long as the device takes.
+const MOST_RESUMED: usize = 16;
 
 /// It waits.
 const WAITING: u32 = 0;
@@ -198,7 +211,34 @@ impl State {
             queues: [const { [const { List::new() }; OWNERS] }; LANES],
             waiting: [0; LANES],
             next: 0,
+            owners: [0; OWNERS],
+            resumed: [0; OWNERS],
         }
+    }
+
+    /// Returns whether the owner at a place holds memory or waits for some.
+    fn is_used(&self, place: usize) -> bool {
+        let waits = |lane: &[List<Waiter>; OWNERS]| lane.get(place).is_some_and(|q| !q.is_empty());
+        self.ledger.holds(place) || self.resumed(place) > 0 || self.queues.iter().any(waits)
+    }
+
+    /// Returns the place of an owner: its own, as long as there are not too many owners.
+    fn place_of(&mut self, owner: Owner) -> usize {
+        let first = place(owner.0);
+        let is_there = |place: usize| self.owners.get(place) == Some(&owner.0);
+        if is_there(first) {
+            return first;
+        }
+        let places = || (0..OWNERS).map(|n| first.wrapping_add(n) % OWNERS);
+        if let Some(place) = places().find(|place| is_there(*place) && self.is_used(*place)) {
+            return place;
+        }
+        let free = places().find(|place| !self.is_used(*place));
+        if let Some((place, slot)) = free.and_then(|p| Some((p, self.owners.get_mut(p)?))) {
+            *slot = owner.0;
+            return place;
+        }
+        first
     }
 
     /// Returns the queue of an owner.
@@ -222,23 +262,60 @@ impl State {
         self.waiting(lane) == 0
             || self.heads(lane).all(|head| {
                 // Of the others only those wait for themselves that hold something.
-                head.place != place && self.ledger.held(lane, head.place) > 0
+                let other = head.place.load(Relaxed);
+                other != place && self.ledger.held(lane, other) > 0
             })
+    }
+
+    /// Returns whether a long request waits for what others hold.
+    fn is_long_one_kept_waiting(&self) -> bool {
+        let lane = Lane::Large;
+        let mut heads = self.heads(lane);
+        self.waiting(lane) > 0
+            && heads.any(|head| self.ledger.held(lane, head.place.load(Relaxed)) == 0)
+    }
+
+    /// Returns whether an owner may have so many bytes more.
+    fn admits(&self, limit: usize, lane: Lane, place: usize, bytes: usize) -> bool {
+        let reserved = lane == Lane::Small && self.is_long_one_kept_waiting();
+        self.ledger.admits(limit, lane, place, bytes, reserved)
     }
 
     /// Takes memory for a request that comes now, if there is some for it.
     fn take(&mut self, limit: usize, lane: Lane, place: usize, bytes: usize) -> bool {
-        let admitted =
-            self.may_overtake(lane, place) && self.ledger.admits(limit, lane, place, bytes);
+        let admitted = self.may_overtake(lane, place) && self.admits(limit, lane, place, bytes);
         if admitted {
             self.ledger.take(lane, place, bytes);
         }
         admitted
     }
 
+    /// Notes that what is taken for a reservation is given back.
+    fn give(&mut self, reservation: &Reservation) {
+        match reservation.is_overdrawn {
+            true => self.ledger.repay(reservation.taken),
+            false => {
+                let Reservation { lane, place, .. } = *reservation;
+                self.ledger.give(lane, place, reservation.taken);
+            }
+        }
+    }
+
+    /// Takes again what was given back for a reservation just before.
+    fn take_back(&mut self, reservation: &Reservation) {
+        match reservation.is_overdrawn {
+            true => self.ledger.overdraw(reservation.taken),
+            false => {
+                let Reservation { lane, place, .. } = *reservation;
+                self.ledger.take(lane, place, reservation.taken);
+            }
+        }
+    }
+
     /// Adds a request to those that wait.
     fn push(&mut self, waiter: ListArc<Waiter>) {
-        let (lane, place) = (waiter.lane, waiter.place);
+        let (lane, place) = (waiter.lane, self.place_of(waiter.owner));
+        waiter.place.store(place, Relaxed);
         waiter.number.store(self.next, Relaxed);
         self.next = self.next.wrapping_add(1);
         if let Some(waiting) = self.waiting.get_mut(lane.index()) {
@@ -258,6 +335,17 @@ impl State {
         Some(waiter)
     }
 
+    /// Returns how many reads of an owner a worker serves that have been parked.
+    fn resumed(&self, place: usize) -> usize {
+        self.resumed.get(place).copied().unwrap_or(0)
+    }
+
+    fn count_resumed(&mut self, place: usize, count: impl FnOnce(usize) -> usize) {
+        if let Some(resumed) = self.resumed.get_mut(place) {
+            *resumed = count(*resumed);
+        }
+    }
+
     /// Takes the next request out that can have its memory, which is taken for it.
     fn grant(&mut self, limit: usize) -> Option<ListArc<Waiter>> {
         Lane::ALL
@@ -274,18 +362,22 @@ impl State {
                 .map(|head| (head.number.load(Relaxed), head));
             let next = later.filter(|(number, _)| *number >= from);
             let (number, head) = next.min_by_key(|(number, _)| *number)?;
-            let (place, bytes) = (head.place, head.bytes);
+            let (place, bytes) = (head.place.load(Relaxed), head.bytes);
+            let busy = head.by_worker && self.resumed(place) >= MOST_RESUMED;
             if head.state.load(Relaxed) == GONE {
                 drop(self.pop(lane, place));
                 continue;
             }
-            if self.ledger.admits(limit, lane, place, bytes) {
+            if !busy && self.admits(limit, lane, place, bytes) {
                 let waiter = self.pop(lane, place)?;
                 self.ledger.take(lane, place, bytes);
+                if waiter.by_worker {
+                    self.count_resumed(place, |resumed| resumed.saturating_add(1));
+                }
                 waiter.state.store(GRANTED, Relaxed);
                 return Some(waiter);
             }
-            if self.ledger.held(lane, place) == 0 {
+            if !busy && self.ledger.held(lane, place) == 0 {
                 // It waits for what others hold, so they do not get more before it.
                 return None;
             }
@@ -316,7 +408,7 @@ impl Budget {
     ///
     /// Task context, sleeps; no lock or count of an inode held. `EINTR` if the task is killed.
     pub(crate) fn wait(self: &Arc<Self>, owner: Owner, bytes: usize) -> Result<Reservation, Stop> {
-        let request = Request::new(owner, bytes)?;
+        let request = Request::of_task(owner, bytes)?;
         stats::count(Counter::BounceWaits);
         let waiter = request.0.clone_arc();
         self.add(request);
@@ -343,7 +435,6 @@ impl Budget {
     ///
     /// Task context, does not sleep. It may have gone on when this returns.
     pub(crate) fn enqueue(self: &Arc<Self>, request: Request, parked: KBox<dyn Resume>) {
-        stats::count(Counter::BounceWaits);
         *request.0.parked.lock() = Some(parked);
         self.add(request);
     }
@@ -373,11 +464,14 @@ impl Budget {
     fn granted(self: &Arc<Self>, waiter: &Waiter) -> Reservation {
         Reservation {
             budget: self.clone(),
+            owner: waiter.owner,
             lane: waiter.lane,
-            place: waiter.place,
+            place: waiter.place.load(Relaxed),
             credit: Credit::None,
             taken: waiter.bytes,
             spent: 0,
+            is_overdrawn: false,
+            is_resumed: waiter.by_worker,
         }
     }
 }
@@ -386,14 +480,25 @@ impl Budget {
 pub(crate) struct Request(ListArc<Waiter>);
 
 impl Request {
-    /// Makes a request. May sleep.
-    pub(crate) fn new(owner: Owner, bytes: usize) -> Result<Self, Stop> {
+    /// Makes a request of a task that waits. May sleep.
+    fn of_task(owner: Owner, bytes: usize) -> Result<Self, Stop> {
+        Self::new(owner, bytes, false)
+    }
+
+    /// Makes a request that a worker goes on with. May sleep.
+    pub(crate) fn by_worker(owner: Owner, bytes: usize) -> Result<Self, Stop> {
+        Self::new(owner, bytes, true)
+    }
+
+    fn new(owner: Owner, bytes: usize, by_worker: bool) -> Result<Self, Stop> {
         let waiter = ListArc::pin_init(
             try_pin_init!(Waiter {
                 links <- ListLinks::new(),
+                owner,
                 lane: Lane::of(bytes),
-                place: place(owner.0),
                 bytes,
+                by_worker,
+                place: Atomic::new(0),
                 number: Atomic::new(0),
                 state: Atomic::new(WAITING),
                 granted <- Bell::new(),
@@ -408,12 +513,17 @@ impl Request {
 /// Bytes of a budget, given back when this is dropped.
 pub(crate) struct Reservation {
     budget: Arc<Budget>,
+    owner: Owner,
     lane: Lane,
-    /// That of the owner.
+    /// That of the owner, as long as anything is taken.
     place: usize,
     credit: Credit,
     taken: usize,
     spent: usize,
+    /// Whether what is taken is overdrawn.
+    is_overdrawn: bool,
+    /// Whether it is that of a read that was parked.
+    is_resumed: bool,
 }
 
 impl Reservation {
@@ -421,11 +531,14 @@ impl Reservation {
     pub(crate) fn empty(budget: Arc<Budget>, owner: Owner, credit: Credit) -> Self {
         Self {
             budget,
+            owner,
             lane: Lane::Small,
-            place: place(owner.0),
+            place: 0,
             credit,
             taken: 0,
             spent: 0,
+            is_overdrawn: false,
+            is_resumed: false,
         }
     }
 
@@ -450,23 +563,28 @@ impl Reservation {
             Lane::Large => Lane::Large,
         };
         let mut state = self.budget.state.lock();
-        state.ledger.give(self.lane, self.place, self.taken);
-        let after = state.ledger.used().saturating_add(all);
-        let admitted = state.take(limit, lane, self.place, all);
-        let overdrawn = !admitted
-            && (owner::must_not_wait()
-                || self.credit == Credit::Again && after <= limit.saturating_mul(2));
-        if overdrawn {
-            state.ledger.take(lane, self.place, all);
-        }
-        if !admitted && !overdrawn {
-            state.ledger.take(self.lane, self.place, self.taken);
-            return false;
+        let place = match self.taken {
+            0 => state.place_of(self.owner),
+            _ => self.place,
+        };
+        state.give(self);
+        let admitted = state.take(limit, lane, place, all);
+        let overdrawn = state.ledger.overdrawn().saturating_add(all);
+        // What is read again is little, unless a device fails.
+        let again = self.credit == Credit::Again && overdrawn <= limit;
+        let taken = admitted || again || owner::must_not_wait();
+        match (taken, admitted) {
+            (true, true) => {}
+            (true, false) => state.ledger.overdraw(all),
+            (false, _) => state.take_back(self),
         }
         drop(state);
-        (self.lane, self.taken) = (lane, all);
-        stats::add_bounce_memory(more);
-        true
+        if taken {
+            (self.lane, self.place) = (lane, place);
+            (self.taken, self.is_overdrawn) = (all, !admitted);
+            stats::add_bounce_memory(more);
+        }
+        taken
     }
 
     /// Returns whether a window may spend that much more.
@@ -491,7 +609,10 @@ impl Drop for Reservation {
             return;
         }
         let mut state = self.budget.state.lock();
-        state.ledger.give(self.lane, self.place, self.taken);
+        state.give(self);
+        if self.is_resumed {
+            state.count_resumed(self.place, |resumed| resumed.saturating_sub(1));
+        }
         let wanted = state.waiting != [0; LANES];
         drop(state);
         stats::sub_bounce_memory(self.taken);

@@ -57,6 +57,7 @@ use crate::{
         },
         clock,
         memalloc::Scope,
+        owner::Owner,
         patience::Patience,
         user_pages::UserPages, //
     },
@@ -235,8 +236,9 @@ pub(crate) fn recover(
     let same = runs.repeat(&attempt.spots);
     if blocks.is_empty() && same && attempt.failed == Some(Outcome::Mismatch) {
         stats::count(Counter::BufferChanged);
-        let unstable = &resources.unstable;
-        unstable.note(inode.inode().id(), clock::milliseconds());
+        let owner = manner.owner.unwrap_or_else(Owner::current);
+        let reads = window::reads_of(inode.inode().id(), owner);
+        resources.unstable.note(reads, clock::milliseconds());
     }
     let delivered = if lost {
         // CAST: Widening.

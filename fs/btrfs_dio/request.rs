@@ -201,7 +201,7 @@ fn read_in_windows(
     loop {
         let entry = Entry::new(read.inode(), read.pos(), count, manner.patience)?;
         let Some(Entry { inode, total }) = entry else {
-            break;
+            return Ok(0);
         };
         let step = read_windows(
             resources,
@@ -214,7 +214,8 @@ fn read_in_windows(
         // What is waited for may be held by a reader that waits for this lock.
         drop(inode);
         match step {
-            Ok(()) => break,
+            // If the file has become shorter meanwhile, then by more than what was left.
+            Ok(()) => return Ok(progress.done.min(total)),
             Err(Stop::Budget(bytes)) => {
                 // What was waited for before was too little.
                 progress.reserved = None;
@@ -224,7 +225,6 @@ fn read_in_windows(
             Err(stop) => return Err(stop),
         }
     }
-    Ok(progress.done.saturating_add(progress.within))
 }
 
 /// Reads on up to the first `total` bytes of a read of `count`, as far as there is bounce memory.

@@ -37,8 +37,11 @@ pub(crate) struct Resources {
     pub(crate) queue: Queue,
     /// Where those are that take a CPU for long. Its work may queue some of `further`'s as well.
     pub(crate) long: Queue,
-    /// Where those are brought to their end that btrfs reads on.
+    /// Where those are read again that keep direct writers away, and those that btrfs reads on.
     pub(crate) further: Queue,
+    /// Where those go on that have waited for bounce memory, each with a worker for as long as its device
+    /// takes. The others do not wait for them.
+    resumed: Queue,
     /// Where other CPUs help to verify and to decompress, and repairs are written.
     pub(crate) helpers: Queue,
     /// The bios of all reads.
@@ -68,6 +71,7 @@ impl Resources {
             queue: Queue::new(c"btrfs_dio")?,
             long: Queue::unbound(c"btrfs_dio_long")?,
             further: Queue::unbound(c"btrfs_dio_further")?,
+            resumed: Queue::unbound(c"btrfs_dio_resumed")?,
             helpers: Queue::unbound(c"btrfs_dio_help")?,
             pool <- BioPool::new(),
             flights <- FlightPool::new(),
@@ -103,6 +107,10 @@ impl Queues for Resources {
 
     fn going_on(&self) -> &Queue {
         &self.further
+    }
+
+    fn resuming(&self) -> &Queue {
+        &self.resumed
     }
 
     fn flights(&self) -> &FlightPool {

@@ -30,7 +30,8 @@ use crate::{
 };
 use kernel::{
     alloc::Flags,
-    prelude::*, //
+    prelude::*,
+    sizes::SZ_4K, //
 };
 
 /// How many runs, and spans, a list takes for which no room was made: enough for a window that is
@@ -209,7 +210,9 @@ impl Runs {
         let spans = fetches.list().iter().fold(0u64, |sum, fetch| {
             // CAST: Widening.
             let usual = stripe::usual_places(fetch.logical, fetch.len as u64);
-            let most = usual.saturating_add(cuts);
+            // CAST: Widening. No place is shorter than a block, nor a block than 4 KiB.
+            let blocks = (fetch.len / SZ_4K) as u64;
+            let most = usual.saturating_add(cuts.min(blocks));
             // A long one may be cut once more for each share.
             let most = match mirror::share(fetch.len, u32::MAX) {
                 Some(_) => most.saturating_mul(2),

@@ -81,9 +81,14 @@ impl Unstable {
         self.latest.store(TIMED | time, Relaxed);
     }
 
+    /// Returns whether there may be recent notes.
+    #[inline]
+    pub(crate) fn is_noted(&self) -> bool {
+        self.latest.load(Relaxed) != 0
+    }
+
     /// Returns whether reads of `file` are to go through private memory. Asks for the time, in
     /// milliseconds, only if there are notes.
-    #[inline]
     pub(crate) fn holds(&self, file: InodeId, now: impl FnOnce() -> u64) -> bool {
         let latest = self.latest.load(Relaxed);
         latest != 0 && self.look_up(file, latest, low(now()))

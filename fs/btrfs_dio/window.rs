@@ -44,7 +44,10 @@ use crate::{
                 Glance,
                 Watch, //
             },
-            inode::DioCount,
+            inode::{
+                DioCount,
+                InodeId, //
+            },
         },
         clock,
         decode::MAX_EXTENT,
@@ -150,9 +153,8 @@ pub(crate) fn prepare<'a>(
     plan: &mut Plan,
     runs: &mut Runs,
 ) -> Result<Ready<'a>, Stop> {
-    let file = inode.inode().id();
-    if resources.unstable.holds(file, clock::milliseconds) {
-        bounce(range, attempt);
+    if resources.unstable.is_noted() {
+        bounce_unstable(resources, inode, range, attempt);
     }
     match prepare_at_a_glance(resources, inode, range, attempt, plan, runs) {
         Ok(Some(ready)) => return Ok(ready),
@@ -163,11 +165,28 @@ pub(crate) fn prepare<'a>(
     prepare_by_lock(resources, inode, range, attempt, plan, runs)
 }
 
+/// Returns what stands for the reads of a file by one owner: the buffers of another one are not known to
+/// change.
+pub(crate) fn reads_of(file: InodeId, owner: Owner) -> InodeId {
+    // CAST: To be told apart, not followed.
+    InodeId(file.0 ^ owner.0 as usize)
+}
+
 /// Has a window of a file be read into private memory, as the buffer of a read was seen to change.
 ///
 /// Not if that read would have to wait for it: a window has not more than [`WINDOW`].
 #[cold]
-fn bounce(range: &Range, attempt: &mut Attempt) {
+fn bounce_unstable(
+    resources: &Resources,
+    inode: &DioCount<'_>,
+    range: &Range,
+    attempt: &mut Attempt,
+) {
+    let owner = attempt.manner.owner.unwrap_or_else(Owner::current);
+    let reads = reads_of(inode.inode().id(), owner);
+    if !resources.unstable.holds(reads, clock::milliseconds) {
+        return;
+    }
     let fits = attempt.manner.patience == Patience::Wait || range.len <= WINDOW;
     if fits && attempt.placement == Placement::Direct {
         attempt.placement = Placement::Private;

@@ -72,7 +72,7 @@ const REASONS: [(Why, &str); 6] = [
 
 /// What one CPU has noted of a device.
 ///
-/// The first cache line has what each read needs.
+/// The first cache line has what the choice of a copy reads.
 #[repr(C, align(64))]
 struct Shard {
     /// Bytes in flight that this CPU has charged. Whichever CPU ends the read gives them back.

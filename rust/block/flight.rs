@@ -11,7 +11,7 @@
 //! | landed    | who ended the last bio                   | [`Cargo::touch_down`], or a worker  |
 //! | taxiing   | the worker                               | [`Cargo::land`], or another worker  |
 //! | diverted  | the other worker                         | [`Cargo::go_on`], or parked         |
-//! | parked    | whoever has the [`Parked`]               | [`Parked::go`]: another worker      |
+//! | parked    | whoever has the [`Parked`]               | [`Parked::resume`]: another worker      |
 
 use super::{
     batch::{
@@ -72,7 +72,7 @@ pub(crate) trait Cargo: Send + Sync + Sized + 'static {
     /// dropped. If not, another worker calls [`Self::go_on`].
     fn land(&mut self, base: &Self::Base, status: Result) -> bool;
 
-    /// Called if [`Self::land`] says so, or [`Parked::go`]. Task context, sleeps, and may wait for
+    /// Called if [`Self::land`] says so, or [`Parked::resume`]. Task context, sleeps, and may wait for
     /// other flights to land. Returns whether that was all: then the cargo is dropped. If not,
     /// [`Self::park`] is called.
     fn go_on(&mut self, base: &Self::Base) -> bool;
@@ -88,8 +88,11 @@ pub(crate) trait Queues {
     /// Returns where those are that may keep a CPU for long: on any CPU, so that no other read waits
     /// for one of them.
     fn landing_long(&self) -> &Queue;
-    /// Returns where those are that go on. None that lands waits for one of them.
+    /// Returns where those are that go on after they have landed. None that lands waits for one of them.
     fn going_on(&self) -> &Queue;
+    /// Returns where those are that go on after they have been parked. None of the others waits for one of
+    /// them.
+    fn resuming(&self) -> &Queue;
     /// Returns what flights are allocated from.
     fn flights(&self) -> &FlightPool;
 }
@@ -164,13 +167,18 @@ impl<T: Cargo> Parked<T> {
         self.0.cargo()
     }
 
-    /// Has a worker call [`Cargo::go_on`]. Any context.
-    pub(crate) fn go(self) {
+    /// Has a worker call [`Cargo::go_on`], for somebody who has kept it. Any context.
+    pub(crate) fn resume(self) {
+        self.go_on(T::Base::resuming);
+    }
+
+    /// Has a worker of a queue call [`Cargo::go_on`]. Any context.
+    fn go_on(self, queue: impl FnOnce(&T::Base) -> &Queue) {
         let flight = self.0.into_raw();
         // SAFETY: The flight is ours, and its work is not queued: if it was, it has begun. The queue is
         // there as long as the passage, and its destruction waits for this work.
         unsafe {
-            let queue: *const Queue = (*flight).passage.going_on();
+            let queue: *const Queue = queue(&(*flight).passage);
             init_work(flight, go_on::<T>);
             (*queue).queue(Opaque::cast_into(&raw const (*flight).work));
         }
@@ -352,7 +360,7 @@ unsafe extern "C" fn run<T: Cargo>(work: *mut bindings::work_struct) {
         // The queue waits for this function, even if the module goes away.
         return drop(berth);
     }
-    Parked(berth).go();
+    Parked(berth).go_on(T::Base::going_on);
 }
 
 /// The work of a flight that goes on. Task context.

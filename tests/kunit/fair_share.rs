@@ -27,7 +27,7 @@ mod tests {
     /// Takes requests of `bytes` bytes for the owner at a place until one is refused. Returns how
     /// many bytes it has then.
     fn fill(ledger: &mut Ledger, lane: Lane, place: usize, bytes: usize) -> usize {
-        while ledger.admits(LIMIT, lane, place, bytes) {
+        while ledger.admits(LIMIT, lane, place, bytes, false) {
             ledger.take(lane, place, bytes);
         }
         ledger.held(lane, place)
@@ -43,7 +43,7 @@ mod tests {
         assert_eq!(ledger.used(), 25 * MIB);
         // Each of them is at its limit, and a fourth one is not.
         for (place, admitted) in [(0, false), (1, false), (2, false), (3, true)] {
-            assert_eq!(ledger.admits(LIMIT, Large, place, MIB), admitted);
+            assert_eq!(ledger.admits(LIMIT, Large, place, MIB, false), admitted);
         }
         // What one gives back the others may have.
         ledger.give(Large, 0, 14 * MIB);
@@ -57,24 +57,58 @@ mod tests {
         for place in 0..OWNERS {
             fill(&mut ledger, Large, place, 512 << 10);
         }
-        assert!(!ledger.admits(LIMIT, Large, 0, 512 << 10));
+        assert!(!ledger.admits(LIMIT, Large, 0, 512 << 10, false));
         // Also for an owner that has the most.
-        assert!(ledger.admits(LIMIT, Small, 0, SMALL));
+        assert!(ledger.admits(LIMIT, Small, 0, SMALL, false));
         // And a flood of small requests leaves room for those of others.
         assert!(fill(&mut ledger, Small, 0, SMALL) >= SMALL);
-        assert!(ledger.admits(LIMIT, Small, 1, SMALL));
+        assert!(ledger.admits(LIMIT, Small, 1, SMALL, false));
         assert!(ledger.used() <= LIMIT);
+    }
+
+    #[test]
+    fn a_long_one_is_not_kept_waiting_by_small_ones() {
+        let mut ledger = Ledger::new();
+        // As many small requests as there is room for, of many owners.
+        for place in 0..OWNERS {
+            fill(&mut ledger, Small, place, SMALL);
+        }
+        assert!(!ledger.admits(LIMIT, Large, 0, 2 * MIB, false));
+        // While a long one waits they get no more than an eighth: as they end it gets its turn.
+        assert!(!ledger.admits(LIMIT, Small, 0, SMALL, true));
+        for place in 0..OWNERS {
+            let held = ledger.held(Small, place);
+            ledger.give(Small, place, held);
+        }
+        ledger.take(Large, 0, MIB);
+        let mut small = 0;
+        while ledger.admits(LIMIT, Small, small % OWNERS, SMALL, true) {
+            ledger.take(Small, small % OWNERS, SMALL);
+            small += 1;
+        }
+        assert_eq!(small * SMALL, LIMIT / 8);
+    }
+
+    #[test]
+    fn what_is_overdrawn_is_nobodys_share() {
+        let mut ledger = Ledger::new();
+        ledger.take(Small, 0, MIB);
+        ledger.overdraw(LIMIT);
+        assert!(ledger.admits(LIMIT, Small, 1, SMALL, false));
+        assert_eq!((ledger.used(), ledger.overdrawn()), (MIB, LIMIT));
+        ledger.repay(LIMIT);
+        assert_eq!(ledger.overdrawn(), 0);
     }
 
     #[test]
     fn whatever_is_wanted_fits_if_nobody_has_anything() {
         let mut ledger = Ledger::new();
-        assert!(ledger.admits(0, Large, 0, usize::MAX));
+        assert!(ledger.admits(0, Large, 0, usize::MAX, false));
         ledger.take(Small, 0, 1);
-        assert!(!ledger.admits(0, Large, 0, 1));
-        assert!(!ledger.admits(usize::MAX, Large, 0, usize::MAX));
+        assert!(!ledger.admits(0, Large, 0, 1, false));
+        assert!(!ledger.admits(usize::MAX, Large, 0, usize::MAX, false));
         ledger.give(Small, 0, 1);
-        assert!(ledger.admits(0, Large, 0, 1));
+        assert!(ledger.admits(0, Large, 0, 1, false));
         // To give back more than there is leaves nothing.
         ledger.give(Small, 0, 1);
         assert_eq!(ledger.used(), 0);
