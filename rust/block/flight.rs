@@ -98,7 +98,7 @@ pub(crate) trait Queues {
 }
 
 /// Bytes in front of a bio that a flight can take.
-const ROOM: usize = 1344;
+const ROOM: usize = 1472;
 
 /// What flights are allocated from: each has a bio, the first one of its set.
 ///
