@@ -42,12 +42,6 @@ pub(crate) enum Buffer {
     Other,
 }
 
-/// By how many seconds the access time may lag behind the reads of a file.
-///
-/// Moving it takes a transaction, which may wait for a commit. A file that is written all the time
-/// would have that in each read.
-const ATIME_LAG_SECONDS: i64 = 1;
-
 /// An O_DIRECT read in the context of its submitter.
 ///
 /// Nothing that is done through it can be seen by the caller of `read_iter` until it is consumed
@@ -128,8 +122,8 @@ impl<'a> DirectRead<'a> {
         (flags as u32) & bindings::IOCB_NOWAIT != 0
     }
 
-    /// Moves the access time of the file if that is due, by the rules of the mount and of the file, and
-    /// if it lags by more than [`ATIME_LAG_SECONDS`].
+    /// Moves the access time of the file if that is due, by the rules of the mount and of the file. Under
+    /// relatime it may lag by a second.
     ///
     /// Moving it takes a transaction, which may wait. A read that may not wait leaves the access time as
     /// it is if its caller waits for the answer (`RWF_NOWAIT`). It fails with `EAGAIN` if not: io_uring
@@ -150,7 +144,7 @@ impl<'a> DirectRead<'a> {
     fn move_access_time(&self) -> Result {
         let iocb = self.iocb.as_ptr();
         // SAFETY: By the type invariants the iocb is valid, and its file is of btrfs.
-        let lags = unsafe { bindings::bdio_atime_age(iocb) } > ATIME_LAG_SECONDS;
+        let lags = unsafe { bindings::bdio_atime_lags(iocb) };
         match (lags, self.is_nowait()) {
             (false, _) => {}
             (true, true) if self.is_sync() => {}

@@ -25,6 +25,12 @@
 //! [`launch`]: flight::launch
 
 use crate::{
+    attempt::{
+        Attempt,
+        Manner,
+        Placement,
+        SMALL, //
+    },
     bio,
     budget::{
         self,
@@ -81,12 +87,7 @@ use crate::{
         self,
         Counter, //
     },
-    window::{
-        self,
-        Attempt,
-        Manner,
-        Placement, //
-    },
+    window,
 };
 use core::mem::MaybeUninit;
 use kernel::{
@@ -97,7 +98,7 @@ use kernel::{
 
 /// What is waited for where it is issued is read in one window: there is private memory for all of it,
 /// even if each of its blocks, of which there are no smaller ones, is in a compressed extent of its own.
-const _: () = assert!(window::SMALL / SZ_4K * MAX_EXTENT <= budget::WINDOW);
+const _: () = assert!(SMALL / SZ_4K * MAX_EXTENT <= budget::WINDOW);
 
 /// What becomes of a read that may complete later.
 pub(crate) enum Issued {
@@ -195,7 +196,7 @@ pub(crate) fn issue(
     let guess = Range::new(pos, likely.min(want), want, block)?;
     // Who issues it would wait for its checksums, and then as well may for its data, if it has nothing
     // else to do.
-    attempt.may_put_off = guess.len <= window::SMALL && task::is_io_worker();
+    attempt.may_put_off = guess.len <= SMALL && task::is_io_worker();
     let mut ticket = Ticket::new(
         resources.enter(),
         init!(InFlight {

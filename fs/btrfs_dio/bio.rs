@@ -3,6 +3,7 @@
 //! From runs to bios: one for each, unless its memory is in more pieces than a bio can have.
 
 use crate::{
+    attempt::Manner,
     fetch::{
         Fetches,
         Memory, //
@@ -38,7 +39,6 @@ use crate::{
         self,
         Counter, //
     },
-    window::Manner, //
 };
 use kernel::{
     page::PAGE_SIZE,

@@ -14,6 +14,7 @@
 //! | [`request`]        | the read as a whole: its windows, its one result                        |
 //! | [`entry`]          | what each begins with: its memory, the size of the file, write-back     |
 //! | [`asynchronous`]   | a read whose caller does not wait: issued, landed, completed            |
+//! | [`attempt`]        | how a window is to be read, and how it is being tried                   |
 //! | [`window`]         | one window: lock, plan, submit, wait, finish, or try again              |
 //! | [`extents`]        | which extents the window has, under the lock of its range               |
 //! | [`plan`]           | [`range`] of the file -> [`segment`]s, by kind of extent                |
@@ -66,8 +67,10 @@ mod bindings;
 mod safe;
 
 mod asynchronous;
+mod attempt;
 mod bio;
 mod blame;
+mod bounce_queue;
 mod budget;
 mod cache;
 mod checksum;

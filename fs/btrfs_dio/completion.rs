@@ -7,6 +7,7 @@
 //! away since. Data without is right if the extent has been the file's all the time.
 
 use crate::{
+    attempt::Placement,
     error::Stop,
     plan::Plan,
     resources::Resources,
@@ -16,7 +17,6 @@ use crate::{
         Counter, //
     },
     verify,
-    window::Placement, //
 };
 use kernel::prelude::*;
 

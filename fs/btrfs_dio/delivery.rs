@@ -3,6 +3,7 @@
 //! What we write to the caller's memory ourselves, before or after data has arrived.
 
 use crate::{
+    attempt::Attempt,
     cache::Decoded,
     checksum::Expected,
     compressed::{
@@ -18,8 +19,7 @@ use crate::{
         Memory, //
     },
     few::Few,
-    hole,
-    inline,
+    hole, inline,
     range::{
         Part,
         Range, //
@@ -35,7 +35,6 @@ use crate::{
         user_pages::UserPages,
         vecs::Cursor, //
     },
-    window::Attempt, //
 };
 use kernel::{
     alloc::Flags,

@@ -3,6 +3,10 @@
 //! What a window of a file consists of.
 
 use crate::{
+    attempt::{
+        Attempt,
+        Placement, //
+    },
     budget::{
         Credit,
         Reservation, //
@@ -65,10 +69,6 @@ use crate::{
     },
     stripe::STRIPE_LEN,
     verify,
-    window::{
-        Attempt,
-        Placement, //
-    },
 };
 use kernel::{
     page::PAGE_SIZE,

@@ -17,6 +17,10 @@
 //! Rule for the order of copies: `next_repair_mirror()`, fs/btrfs/bio.c.
 
 use crate::{
+    attempt::{
+        Attempt,
+        Manner, //
+    },
     bio::{
         self,
         Rebuild, //
@@ -72,8 +76,6 @@ use crate::{
     verify,
     window::{
         self,
-        Attempt,
-        Manner,
         Ready, //
     },
 };

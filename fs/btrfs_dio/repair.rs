@@ -13,6 +13,7 @@
 //! not to be had: then the next who reads the block may have more luck.
 
 use crate::{
+    attempt::LOCK_TRIES,
     blame::locate,
     fetch::Memory,
     recovery::{
@@ -36,7 +37,6 @@ use crate::{
         self,
         Counter, //
     },
-    window::LOCK_TRIES,
 };
 use kernel::{
     prelude::*,

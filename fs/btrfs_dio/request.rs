@@ -19,6 +19,7 @@ use crate::{
         self,
         Issued, //
     },
+    attempt::Manner,
     budget::Reservation,
     entry::{
         bytes_to_read,
@@ -41,10 +42,7 @@ use crate::{
         task,
         user_pages::UserPages, //
     },
-    window::{
-        self,
-        Manner, //
-    },
+    window,
 };
 use kernel::{
     prelude::*,

@@ -4,6 +4,7 @@
 //! is read.
 
 use crate::{
+    attempt::Attempt,
     error::{
         Reason,
         Stop, //
@@ -46,7 +47,6 @@ use crate::{
         self,
         Place, //
     },
-    window::Attempt, //
 };
 
 /// How many runs are looked at for one that what comes next continues.

@@ -132,7 +132,7 @@ pgoff_t bdio_wait_folio(struct inode *inode, pgoff_t index);
 ssize_t bdio_read_sync(const struct kiocb *of, struct iov_iter *iter, loff_t pos);
 void bdio_complete(struct kiocb *iocb, long result);
 bool bdio_atime_is_due(const struct kiocb *iocb);
-s64 bdio_atime_age(const struct kiocb *iocb);
+bool bdio_atime_lags(const struct kiocb *iocb);
 void bdio_file_accessed(const struct kiocb *iocb);
 
 /* layout.c */

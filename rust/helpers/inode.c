@@ -117,10 +117,17 @@ bool bdio_atime_is_due(const struct kiocb *iocb)
 	       !HAS_UNMAPPED_ID(mnt_idmap(mnt), inode);
 }
 
-/* How many seconds ago the time of access was. */
-s64 bdio_atime_age(const struct kiocb *iocb)
+/*
+ * Whether the time of access lags so much that it is worth a transaction: by more
+ * than a second, or a file that is written all the time would have one for each
+ * read.  By how much does not matter if each read has to move it.
+ */
+bool bdio_atime_lags(const struct kiocb *iocb)
 {
-	return ktime_get_real_seconds() - inode_get_atime_sec(file_inode(iocb->ki_filp));
+	const struct file *file = iocb->ki_filp;
+
+	return !(file->f_path.mnt->mnt_flags & MNT_RELATIME) ||
+	       ktime_get_real_seconds() - inode_get_atime_sec(file_inode(file)) > 1;
 }
 
 void bdio_file_accessed(const struct kiocb *iocb)

@@ -128,7 +128,7 @@ pub fn no_readahead(file: &File) -> io::Result<()> {
 }
 
 /// Mounts btrfs.
-pub fn mount(device: &Path, mnt: &Path, options: &str) -> io::Result<()> {
+pub fn mount(device: &Path, mnt: &Path, flags: libc::c_ulong, options: &str) -> io::Result<()> {
     let (device, mnt) = (cstring(device), cstring(mnt));
     let options = CString::new(options)?;
     // SAFETY: Four NUL-terminated strings.
@@ -137,7 +137,7 @@ pub fn mount(device: &Path, mnt: &Path, options: &str) -> io::Result<()> {
             device.as_ptr(),
             mnt.as_ptr(),
             c"btrfs".as_ptr(),
-            0,
+            flags,
             options.as_ptr().cast(),
         )
     } as isize)

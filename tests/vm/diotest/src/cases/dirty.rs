@@ -419,9 +419,17 @@ fn anonymous(env: &Env) -> Result<()> {
     let small = Region::new(16 * BLOCK)?;
     direct.read_exact_at(Region::new(16 * BLOCK)?.bytes_mut(), 0)?;
     for region in [&small, &huge] {
-        let before = Stats::look(env)?;
         let mut queue = Queue::new(Engine::Libaio, 1)?;
         let iov = [region.iovec(0..16 * BLOCK)];
+        // Memory that nothing was read into is not dirty.
+        let first = Start {
+            offset: 0,
+            iov: &iov,
+            tag: 0,
+        };
+        queue.start(&direct, &[first])?;
+        ensure!(queue.finish(1)?.len() == 1, "a completion");
+        let before = Stats::look(env)?;
         let start = Start {
             offset: 0,
             iov: &iov,
