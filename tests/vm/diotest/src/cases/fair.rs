@@ -616,7 +616,7 @@ fn interrupted(env: &Env) -> Result<()> {
     let before = Stats::look(env)?;
     let crowd = Crowd::start(env, &fs, &file, &ENGINES[..1], &limit)?;
     // Requests of other groups do not wait for those of the crowd. Children are in the group as well.
-    let _inside = crowd.group.enter()?;
+    let inside = crowd.group.enter()?;
     let (mut faults, mut waiters) = (Vec::new(), Vec::new());
     let mut judge = |what: &str, waited: bool| -> Result<()> {
         let declined = Stats::look(env)?.map_or(0, |s| s.get("declined"));
@@ -644,6 +644,8 @@ fn interrupted(env: &Env) -> Result<()> {
     let waited = !victim.is_over()?;
     let ended = victim.kill(Duration::from_secs(20))?;
     judge("SIGKILL", waited)?;
+    // Its end is that of all in the group.
+    drop(inside);
     crowd.end()?;
     for waiter in waiters {
         match waiter.join() {

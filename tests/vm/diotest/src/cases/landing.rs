@@ -54,6 +54,11 @@ fn beside_long(env: &Env) -> Result<()> {
     if debug_kernel() {
         return Err(skip("a debug kernel is too slow to be measured"));
     }
+    if !env.full {
+        return Err(skip(
+            "takes a machine that does nothing else: measured with --full",
+        ));
+    }
     let disks = env.take(2)?;
     let short = Fs::make_on(
         env,
