@@ -115,7 +115,7 @@ enum Then {
     Finish,
     /// To read it again, since it has come to this.
     ReadAgain(Outcome),
-    /// To lock the inode and to read what is behind so many bytes.
+    /// To lock the inode and to read on behind so many bytes.
     Continue(usize),
     /// To have btrfs read on behind so many bytes, as for somebody who waits.
     ReadOn(usize),
@@ -141,7 +141,7 @@ struct InFlight {
     place: Option<Place>,
 }
 
-/// What it takes to wait for bounce memory without a task.
+/// A place in the queue for bounce memory, for a read that no task waits for.
 struct Place {
     budget: Arc<Budget>,
     request: Request,
@@ -233,7 +233,7 @@ pub(crate) fn issue(
         return Ok(Some(Issued::Now(0)));
     };
     if total > guess.valid {
-        // To answer with what the file had, of what it has now, would be neither.
+        // A part of the new file, as long as the old one, is the content of neither.
         return Ok(None);
     }
     if total < guess.valid {
@@ -245,7 +245,7 @@ pub(crate) fn issue(
     let dio = inode.count();
     let ready = match window::prepare(resources, dio, range, &mut attempt, plan, &mut runs) {
         Err(Stop::Absent) => {
-            // What is planned of it is not to be read.
+            // The plan is of no use: a worker reads the window.
             *plan = Plan::new(range);
             runs = Runs::new();
             *then = Then::ReadAgain(Outcome::Failed);
@@ -390,7 +390,7 @@ impl Cargo for InFlight {
         let Then::ReadOn(done) = self.then else {
             return true;
         };
-        // btrfs counts what it reads as a read of its own, if it is offered to us again.
+        // If btrfs offers the rest to us again, that counts as a read of its own.
         // CAST: Widening.
         stats::add(Counter::Bytes, done as u64);
         let result = self.read.read_on(done, self.range.valid);
@@ -496,7 +496,7 @@ impl InFlight {
         }
     }
 
-    /// Returns what it takes to wait for bounce memory; `None` if there is no memory even for that.
+    /// Makes a place in the queue for bounce memory; `None` if there is no memory even for that.
     fn place(&self, resources: &Resources, bytes: usize) -> Option<Place> {
         let fs = self.read.file()?.fs().id();
         Place::new(resources, fs, self.requester.owner(), bytes).ok()
