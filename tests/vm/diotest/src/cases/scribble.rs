@@ -20,6 +20,7 @@ use crate::{aio, buffer};
 use anyhow::{Context, Result, bail, ensure};
 use rand::{RngExt, rngs::SmallRng};
 use std::fs::File;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -105,10 +106,22 @@ fn read_one(
     };
     let len = rng.random_range(1..=LEN / unit) * unit;
     let offset = rng.random_range(0..=(SIZE - len) / unit) * unit;
-    let at = format!("offset={offset} length={len} via={via:?}");
     for stride in memory.part_mut(0..len).chunks_mut(STRIDE) {
         stride[..STRIDE - 8].fill(POISON);
     }
+    read_right(direct, file, memory, offset..offset + len, via)
+}
+
+/// Reads a range of a file into the beginning of the memory, and expects its bytes there.
+fn read_right(
+    direct: &File,
+    file: &Model,
+    memory: &Region,
+    range: Range<usize>,
+    via: Via,
+) -> Result<()> {
+    let (offset, len) = (range.start, range.len());
+    let at = format!("offset={offset} length={len} via={via:?}");
     let iov = [memory.iovec(0..len)];
     let count = match via {
         Via::Async(engine) => aio::read(engine, direct, &iov, offset as u64),
@@ -116,7 +129,7 @@ fn read_one(
     };
     let count = count.with_context(|| at.clone())?;
     ensure!(count == len, "{at}: {count}");
-    let verdict = right(memory.part(0..len), &file.data[offset..offset + len]);
+    let verdict = right(memory.part(0..len), &file.data[range]);
     ensure!(verdict.is_ok(), "{at}: {verdict:?}");
     Ok(())
 }
@@ -290,17 +303,7 @@ fn read_long(
     rng: &mut SmallRng,
 ) -> Result<()> {
     let offset = rng.random_range(0..=(SIZE - LEN) / BLOCK) * BLOCK;
-    let at = format!("offset={offset} via={via:?}");
-    let iov = [memory.iovec(0..LEN)];
-    let count = match via {
-        Via::Async(engine) => aio::read(engine, direct, &iov, offset as u64),
-        _ => sys::pread(direct.as_raw_fd(), &iov[0], offset as i64),
-    };
-    let count = count.with_context(|| at.clone())?;
-    ensure!(count == LEN, "{at}: {count}");
-    let verdict = right(memory.part(0..LEN), &file.data[offset..offset + LEN]);
-    ensure!(verdict.is_ok(), "{at}: {verdict:?}");
-    Ok(())
+    read_right(direct, file, memory, offset..offset + LEN, via)
 }
 
 fn is_eio(error: &anyhow::Error) -> bool {
